@@ -39,3 +39,14 @@ def test_decode_text_without_mark_and_with_broken_mark_error_names_the_encoding(
 def test_read_text_absent_file_raises_what_open_raises(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_text(tmp_path / "none.toml")
+
+
+def test_read_text_without_an_end_is_refused(monkeypatch):
+    monkeypatch.setattr("seg_core.text.MAX_TEXT", 1 << 20)
+    with pytest.raises(CorruptFileError, match="list /dev/zero has more than 1 MiB"):
+        read_text("/dev/zero", "list")
+
+
+def test_read_text_of_a_path_that_no_file_can_have_is_refused():
+    with pytest.raises(CorruptFileError, match="cannot be read: embedded null byte; correct the path"):
+        read_text("a\0.toml", "list")

@@ -153,11 +153,6 @@ def test_fetch_answer_without_any_end_is_taken_where_a_hash_was_published(site, 
     assert fetch(site.url, DIGEST[:8], progress=False).read_bytes() == DATA
 
 
-def test_fetch_file_url_is_copied(tmp_path):
-    (tmp_path / "net.pth").write_bytes(DATA)
-    assert fetch((tmp_path / "net.pth").as_uri(), DIGEST, progress=False).read_bytes() == DATA
-
-
 def test_stored_path_unquotes_the_name_and_stays_in_the_folder(folder):
     assert stored_path("https://example.org/a/net%20a.pth?x=1#y") == folder / "net a.pth"
     assert stored_path("https://example.org/a/..%2F..%2Fnet.pth") == folder / "net.pth"
@@ -680,7 +675,6 @@ def test_fetch_quotes_the_url_of_a_request(site, tmp_path):
         ("http://h/50%.jpg", "http://h/50%25.jpg"),
         ("https://bücher.example:8080/a", "https://xn--bcher-kva.example:8080/a"),
         (" http://[::1]:80/a\n", "http://[::1]:80/a"),
-        ("file:///a/b c", "file:///a/b%20c"),
     ],
 )
 def test_quoted_url_quotes_once_what_a_request_cannot_hold(url, expected):
@@ -688,10 +682,52 @@ def test_quoted_url_quotes_once_what_a_request_cannot_hold(url, expected):
     assert quoted_url(expected) == expected
 
 
-@pytest.mark.parametrize("url", ["http://", "https:///a", "http://[::1/a", "http://h:port/a"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "a.pth",
+        "http://",
+        "https:///a",
+        "http://[::1/a",
+        "http://h:port/a",
+        "http://h/a\0b",
+        "http://h\0/a",
+        "http://h/a\x1b[31m",
+        "http://h/\ud800",
+        "http://h\udfff/a",
+        f"http://{'a' * 64}.org/a",
+        f"http://{'ä' * 64}.org/a",
+        f"http://{'.'.join(['abcdefgh'] * 40)}/a",
+        "http://a..org/b",
+        "http://a b/c",
+        "http://h/" + "a" * 9000,
+    ],
+)
 def test_quoted_url_of_no_url_is_an_error(url):
     with pytest.raises(InvalidArgumentError, match="is not a URL: "):
         quoted_url(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "data:text/plain,abc", "ftp://h/a.pth", "FILE:/a.pth", "javascript:a", "c:/a.pth"]
+)
+def test_url_of_another_kind_is_not_fetched(url, tmp_path):
+    words = "cannot be fetched: only http and https URLs are, not [a-z]+:; get the file in another way"
+    for call in (
+        lambda: fetch(url, progress=False),
+        lambda: fetch_once(url, tmp_path / "a", "image"),
+        lambda: stored_path(url),
+    ):
+        with pytest.raises(InvalidArgumentError, match=words):
+            call()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a%00.pth", "a%1B[31m.pth", "a%0A.pth", "%E2%80%AE.pth", "a" * 300])
+def test_stored_path_name_that_cannot_be_stored_is_refused(name):
+    with pytest.raises(InvalidArgumentError, match="names a file that cannot be stored"):
+        stored_path(f"https://example.org/{name}")
 
 
 def test_fetch_once_leaves_nothing_but_the_file(site, tmp_path):

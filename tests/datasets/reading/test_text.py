@@ -48,3 +48,13 @@ def test_same_name_composed_and_decomposed_are_equal():
 )
 def test_shown_invisible_characters_are_escaped(name, expected):
     assert shown(name) == expected
+
+
+def test_shown_long_names_are_cut():
+    assert shown("a" * 1_000_000) == "a" * 200 + "... (1000000 characters)"
+
+
+def test_read_lines_long_line_error_names_it(tmp_path):
+    (tmp_path / "list.txt").write_text("a\n" + "b" * 10_001 + "\nc\n")
+    with pytest.raises(CorruptFileError, match="list.txt is no list of names: line 2 has 10001 characters"):
+        read_lines(tmp_path / "list.txt")

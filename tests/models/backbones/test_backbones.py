@@ -106,6 +106,7 @@ def test_weights_of_torchvision_fit_and_are_loaded(name, monkeypatch):
         for k, v in shapes.items()
     }
     monkeypatch.setattr(enum, "get_state_dict", lambda self, **options: state)
+    monkeypatch.setattr("seg_models.backbones.base.fetch", lambda *args, **options: None)  # as if it were there
     monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, *a, **k: tensor)
     backbone = get_backbone(name, weights="DEFAULT", progress=False)
     prefix = "" if name.startswith("resnet") else "features."
@@ -117,6 +118,7 @@ def test_weights_are_those_of_torchvisions_own_features(monkeypatch):
     theirs = torchvision.models.mobilenet_v3_small().eval()
     enum = torchvision.models.MobileNet_V3_Small_Weights
     monkeypatch.setattr(enum, "get_state_dict", lambda self, **options: theirs.state_dict())
+    monkeypatch.setattr("seg_models.backbones.base.fetch", lambda *args, **options: None)  # as if it were there
     backbone = get_backbone("mobilenet_v3_small", weights=enum.IMAGENET1K_V1).eval()
     images = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
@@ -130,6 +132,7 @@ def test_weights_of_vgg_fill_the_hidden_layers_as_convolutions(monkeypatch):
     state["classifier.0.weight"] = torch.arange(25088.0).expand(4096, 25088)
     enum = torchvision.models.VGG16_Weights
     monkeypatch.setattr(enum, "get_state_dict", lambda self, **options: state)
+    monkeypatch.setattr("seg_models.backbones.base.fetch", lambda *args, **options: None)  # as if it were there
     backbone = get_backbone("vgg16", weights="IMAGENET1K_V1", fully_convolutional=True)
     kernel = backbone[31].weight
     assert kernel.shape == (4096, 512, 7, 7)
@@ -154,6 +157,7 @@ def test_other_channels_keep_the_weights_by_the_inflation_rule(name, in_channels
         state = torchvision.models.get_model(name).state_dict()
     enum = torchvision.models.get_model_weights(name)
     monkeypatch.setattr(enum, "get_state_dict", lambda self, **options: state)
+    monkeypatch.setattr("seg_models.backbones.base.fetch", lambda *args, **options: None)  # as if it were there
     backbone = get_backbone(name, weights="DEFAULT", in_channels=in_channels)
     key, kernel = next(iter(backbone.state_dict().items()))
     theirs = next(iter(state.values()))

@@ -47,6 +47,7 @@ def test_weights_unknown_name_suggests_the_nearest():
 def test_weights_named_are_loaded(weights, monkeypatch):
     state = resnet18().state_dict()
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda self, **options: state)
+    monkeypatch.setattr("seg_models.backbones.base.fetch", lambda *args, **options: None)  # as if it were there
     backbone = BACKBONES.get("resnet18")(weights=weights, progress=False)
     for name, tensor in backbone.state_dict().items():
         assert torch.equal(tensor, state[name])
@@ -86,5 +87,21 @@ def test_weights_that_cannot_be_fetched_are_one_clear_error(monkeypatch):
         raise OSError("no route to host")
 
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", fail)
+    monkeypatch.setattr("seg_models.backbones.base.fetch", lambda *args, **options: None)  # as if it were there
     with pytest.raises(WriteError, match="cannot fetch https://.*no route to host; check the network"):
         BACKBONES.get("resnet18")(weights="DEFAULT")
+
+
+def test_published_weights_are_downloaded_with_the_limits_of_all_downloads(monkeypatch):
+    asked = []
+
+    def fetch(url, digest, progress, argument):
+        asked.append((url, digest, argument))
+        raise WriteError("cannot fetch it: download it by hand to that path")
+
+    monkeypatch.setattr("seg_models.backbones.base.fetch", fetch)
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda self, **options: pytest.fail("not reached"))
+    monkeypatch.delenv("SEG_OFFLINE", raising=False)
+    with pytest.raises(WriteError, match="by hand to that path, or remove weights_backbone='DEFAULT'"):
+        BACKBONES.get("resnet18")(weights="DEFAULT")
+    assert asked == [(ResNet18_Weights.DEFAULT.url, "f37072fd", "")]

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import threading
-import tomllib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, NoReturn
 
 from seg_core.__about__ import __version__
 from seg_core.errors import UsageError, UserError, WriteError, nearest
+from seg_core.parsing import parse_toml
 from seg_core.registry import COMMANDS
 
 __all__ = ["INTERRUPTED", "Command", "main", "parse_settings", "probabilities"]
@@ -97,8 +97,8 @@ def parse_settings(words: Sequence[str], example: str) -> dict[str, Any]:
         if not equals or not key.isidentifier():
             raise UsageError(f"-s takes KEY=VALUE, such as -s {example}, got {word!r}")
         try:
-            found[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            found[key] = parse_toml(f"value = {text}")["value"]
+        except ValueError:
             found[key] = text
     return found
 

@@ -3,10 +3,11 @@
 import codecs
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from seg_core.errors import CorruptFileError
 
-__all__ = ["decode_text", "read_text"]
+__all__ = ["MAX_TEXT", "decode_text", "read_text"]
 
 # the mark of UTF-32 LE begins with that of UTF-16 LE, so it comes first; these codecs remove the mark
 _MARKS = (
@@ -16,6 +17,9 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16", "UTF-16"),
 )
+MAX_TEXT = 1 << 28
+"""Bytes of a text file that is read, 256 MiB: about ten million lines of a list of images."""
+
 _SAVE = "save it as UTF-8 (in Windows Notepad: Save as, Encoding: UTF-8)"
 
 
@@ -29,10 +33,22 @@ def read_text(path: str | os.PathLike[str], what: str = "") -> str:
         what: what the file is, for messages, such as `"metadata file"`.
 
     Raises:
-        CorruptFileError: if the text has another encoding.
+        CorruptFileError: if the text has another encoding, or more than `MAX_TEXT` bytes.
         OSError: if the file cannot be read, as `open` raises it.
     """
-    return decode_text(Path(path).read_bytes(), f"{what} {path}".strip())
+    name = f"{what} {path}".strip()
+    with _opened(Path(path), name) as file:
+        data = file.read(MAX_TEXT + 1)  # not all of a device without an end
+    if len(data) > MAX_TEXT:
+        raise CorruptFileError(f"{name} has more than {MAX_TEXT >> 20} MiB, more than a list may have; check the path")
+    return decode_text(data, name)
+
+
+def _opened(path: Path, name: str) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except ValueError as error:  # a NUL character
+        raise CorruptFileError(f"{name} cannot be read: {error}; correct the path") from error
 
 
 def decode_text(data: bytes, name: str) -> str:

@@ -11,28 +11,30 @@ import contextlib
 import datetime
 import glob
 import http.client
-import json
 import logging
 import os
 import re
 import secrets
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict
+from typing import Any, TypedDict
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlparse
-from urllib.request import Request, urlopen
+from urllib.parse import unquote, urlsplit
 
 from seg_core.__about__ import __version__
 from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, WriteError
 from seg_core.files.download_progress import DownloadProgress
+from seg_core.files.download_target import MAX_FILE, OneUse, Target
 from seg_core.files.hashes import MD5, digest_of, hash_words
-from seg_core.files.json_text import write_json
+from seg_core.files.json_text import parse_json, read_json, write_json
 from seg_core.files.locks import locked, size_of
+from seg_core.files.requests import TooSlowError, header_integer, one_line, open_url
 from seg_core.files.urls import quoted_url
+from seg_core.text import read_text
 
 __all__ = [
     "READ_TIMEOUT",
@@ -45,11 +47,13 @@ __all__ = [
 ]
 
 READ_TIMEOUT = 30.0
-"""Seconds to wait for a server that sends nothing."""
+"""Seconds to wait for a server that sends nothing, or hardly anything."""
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 1 << 16
+_LONGEST_VALIDATOR = 1000
+_LONGEST_NAME = 200  # bytes; files of the same name with a longer suffix stand beside it
 _MANIFEST = "seg-manifest.json"
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 _HTML_STARTS = (b"<!doctype", b"<html", b"<head", b"<?xml")
@@ -77,14 +81,15 @@ def fetch(
             published: then the sha256 of the first use is expected.
         progress: whether to show progress on stderr.
         folder: where the file is stored; torch.hub's folder for checkpoints if None.
-        argument: name of the argument that takes the path of a manually downloaded file, for messages.
+        argument: name of the argument that takes the path of a manually downloaded file, for messages; "" if none does.
 
     Raises:
-        CorruptFileError: if the file is not the published one.
+        InvalidArgumentError: if it is no http or https URL of a file.
+        CorruptFileError: if the file is not the published one, or larger than `MAX_FILE`.
         WriteError: if it cannot be downloaded or stored; a partial file is kept for the next try.
     """
     path = stored_path(url, folder)
-    target = _Target(url, path, *_expectation(path, url, digest, argument), argument)
+    target = Target(url, path, *_expectation(path, url, digest, argument), argument)
     with _disk_errors(target):
         if not path.is_file():
             if is_offline():
@@ -96,7 +101,7 @@ def fetch(
     if not found.startswith(target.digest):
         raise CorruptFileError(
             f"{path} is not the file published at {url}: expected {target.expected}, got {hash_words(found)}; delete "
-            f"the file to fetch it again, or give the path of the right one as {argument}"
+            f"the file to fetch it again{target.or_another}"
         )
     try:
         _record(path, url, sha256)
@@ -106,19 +111,21 @@ def fetch(
     return path
 
 
-def fetch_once(url: str, path: Path, noun: str) -> None:
+def fetch_once(url: str, path: Path, noun: str, limit: int = MAX_FILE) -> None:
     """Downloads the file at `url` to `path`, for one use: nothing else is stored, and a partial file is not kept.
 
     Args:
         url: URL of the file. Spaces and letters outside of ASCII are quoted.
         path: where the file is written.
         noun: what the file should be, such as "image", for messages.
+        limit: the most bytes that it may have.
 
     Raises:
-        CorruptFileError: if the answer is a web page, empty or of another length than the server said.
+        InvalidArgumentError: if the URL is none of http or https.
+        CorruptFileError: if the answer is a web page, empty, too large, or of another length than the server said.
         WriteError: if it cannot be downloaded or stored.
     """
-    target = _OneUse(url, path, "", noun, noun)
+    target = OneUse(url, path, "", noun, noun, limit)
     with _disk_errors(target):
         if is_offline():
             raise WriteError(target.failure("no answer, since SEG_OFFLINE forbids requests"))
@@ -133,11 +140,16 @@ def stored_path(url: str, folder: Path | None = None) -> Path:
     """Returns the path at which `fetch` stores the file of `url` in `folder` (torch.hub's for checkpoints if None).
 
     Raises:
-        InvalidArgumentError: if the URL has no file name at its end.
+        InvalidArgumentError: if it is no http or https URL, or has no file name at its end.
     """
-    name = Path(unquote(urlparse(url).path)).name
+    name = Path(unquote(urlsplit(quoted_url(url)).path)).name
     if name in ("", "..", _MANIFEST):
         raise InvalidArgumentError(f"url {url!r} has no file name at its end; give the URL of a file")
+    if not name.isprintable() or len(name.encode()) > _LONGEST_NAME:
+        raise InvalidArgumentError(
+            f"url {one_line(url)!r} names a file that cannot be stored: its name has characters that cannot be seen, "
+            f"or over {_LONGEST_NAME} bytes; download it by hand, and give its path"
+        )
     return (folder or _hub_folder()) / name
 
 
@@ -154,7 +166,7 @@ def read_manifest(folder: Path | None = None) -> dict[str, ManifestRow]:
     """
     path = (folder or _hub_folder()) / _MANIFEST
     try:
-        rows: dict[str, ManifestRow] = json.loads(path.read_text(encoding="utf-8"))
+        rows: dict[str, ManifestRow] = parse_json(read_text(path))
         if all(isinstance(row[key], str) for row in rows.values() for key in ("url", "sha256", "first_used")):
             return rows
     except (FileNotFoundError, NotADirectoryError):
@@ -172,57 +184,6 @@ def _hub_folder() -> Path:
     import torch  # only here: a download into another folder needs none of it
 
     return Path(torch.hub.get_dir()) / "checkpoints"
-
-
-@dataclass(frozen=True)
-class _Target:
-    """A file to download.
-
-    Attributes:
-        url: URL of the file.
-        path: where it is stored.
-        digest: first digits of its sha256, or `md5:` and its md5, or "".
-        expected: description of that hash, for messages.
-        argument: as for `fetch`.
-    """
-
-    url: str
-    path: Path
-    digest: str
-    expected: str
-    argument: str
-
-    must_be_sized: ClassVar[bool] = True
-    """Whether an answer without a length is an error: nothing tells whether it is complete."""
-
-    def failure(self, got: str, expected: str | None = None, then: str = "") -> str:
-        """Returns the message of a failure: what was expected, what was received, and what the user can do."""
-        return (
-            f"cannot fetch {self.url}: expected {expected or self.expected}, got {got}. {then}The file belongs at "
-            f"{self.path}: download it by hand to that path, or give another path as {self.argument}"
-        )
-
-    def broken_off(self, got: str, expected: str) -> str:
-        """Returns the message of a failure in the middle of the file."""
-        kept = "Try again: the partial file is kept, and resumed if the server supports it. "
-        return self.failure(got, expected, kept)
-
-
-@dataclass(frozen=True)
-class _OneUse(_Target):
-    """A file that is downloaded for one use; its decoder notices if it is incomplete."""
-
-    must_be_sized: ClassVar[bool] = False
-
-    def failure(self, got: str, expected: str | None = None, then: str = "") -> str:
-        wanted = f", instead of {expected}" if expected and expected[0].isdigit() else ""
-        return (
-            f"the {self.argument} {self.url} cannot be downloaded: got {got}{wanted}. {then}Check the URL in a "
-            f"browser, or download the {self.argument} there and pass its path"
-        )
-
-    def broken_off(self, got: str, expected: str) -> str:
-        return self.failure(got, expected, "Try again. ")
 
 
 def _expectation(path: Path, url: str, digest: str, argument: str) -> tuple[str, str]:
@@ -252,7 +213,7 @@ class _Notes(TypedDict):
     total: int | None
 
 
-def _download(target: _Target, part: Path, progress: bool) -> None:
+def _download(target: Target, part: Path, progress: bool) -> None:
     if progress:
         print(f"downloading {target.url} to {target.path}", file=sys.stderr)
     try:
@@ -283,7 +244,7 @@ class _Delivery:
     total: int | None
 
 
-def _request(target: _Target, part: Path) -> _Delivery:
+def _request(target: Target, part: Path) -> _Delivery:
     """Requests the rest of the file if its beginning is there, else all of it."""
     notes = _read_notes(part)
     size = size_of(part)
@@ -292,7 +253,7 @@ def _request(target: _Target, part: Path) -> _Delivery:
         # a server whose file has changed should send all of it
         answer = _ask(target, {"Range": f"bytes={size}-", "If-Range": notes["validator"]})
         if answer is not None and answer.status == http.HTTPStatus.PARTIAL_CONTENT:
-            sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
+            sent = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]+/([0-9]{1,18})", answer.headers.get("Content-Range", ""))
             same = _validator(answer.headers) == notes["validator"]
             if same and sent is not None and (int(sent[1]), int(sent[2])) == (size, notes["total"]):
                 return _Delivery(answer, size, notes["total"])
@@ -300,38 +261,38 @@ def _request(target: _Target, part: Path) -> _Delivery:
             answer = None
     if answer is None:
         answer = _ask(target, {})
-    length = answer.headers.get("Content-Length", "")
-    return _Delivery(answer, 0, int(length) if length.isdigit() else None)
+    return _Delivery(answer, 0, header_integer(answer.headers.get("Content-Length")))
 
 
-def _ask(target: _Target, headers: dict[str, str]) -> Any:
+def _ask(target: Target, headers: dict[str, str]) -> Any:
     """Returns the answer, or None if the server has no such range."""
-    request = Request(quoted_url(target.url), headers={"User-Agent": f"seg-core/{__version__}", **headers})
     try:
-        answer = urlopen(request, timeout=READ_TIMEOUT)
+        answer = open_url(target.url, {"User-Agent": f"seg-core/{__version__}", **headers}, READ_TIMEOUT)
     except HTTPError as error:
         error.close()
         if headers and error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return None
-        got = f"status {error.code} {error.reason}"
+        got = f"status {error.code} {one_line(error.reason)}"
         raise WriteError(target.failure(got, "the file, status 200")) from error
-    except (OSError, http.client.HTTPException) as error:
+    except InvalidArgumentError:
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:
         cause = error.reason if isinstance(error, URLError) else error
         raise WriteError(target.failure(f"no answer: {_words(cause)}", then="Check the network. ")) from error
-    allowed = (None, http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT if headers else None)  # None: no HTTP at all
-    if answer.status not in allowed:
+    if answer.status != http.HTTPStatus.OK and not (headers and answer.status == http.HTTPStatus.PARTIAL_CONTENT):
         answer.close()
         raise WriteError(target.failure(f"status {answer.status}", "the file, status 200"))
     return answer
 
 
-def _receive(target: _Target, part: Path, delivery: _Delivery, progress: bool) -> None:
+def _receive(target: Target, part: Path, delivery: _Delivery, progress: bool) -> None:
     answer, received, total = delivery.answer, delivery.start, delivery.total
     kind = answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
     if kind in _HTML_TYPES:
         raise CorruptFileError(target.failure(f"a web page ({kind})"))
     if total is None and not target.digest and target.must_be_sized and not getattr(answer, "chunked", False):
         raise CorruptFileError(target.failure("an answer without a size, which cannot be checked for completeness"))
+    _check_size(target, part.parent, received, total)
     with part.open("ab" if received else "wb") as file, DownloadProgress(total, progress) as shown:
         if not received:
             notes = _Notes(url=target.url, validator=_validator(answer.headers), total=total)
@@ -341,6 +302,8 @@ def _receive(target: _Target, part: Path, delivery: _Delivery, progress: bool) -
             received += len(block)
             if total is not None and received > total:
                 raise CorruptFileError(target.failure(f"more than {total} bytes", f"{total} bytes"))
+            if received > target.limit:
+                raise CorruptFileError(target.failure("an answer without an end", _at_most(target.limit)))
             shown.show(received)
         file.flush()
         os.fsync(file.fileno())
@@ -352,19 +315,35 @@ def _receive(target: _Target, part: Path, delivery: _Delivery, progress: bool) -
         raise WriteError(_broken_off(target, f"{received} bytes", total))
 
 
-def _read(target: _Target, answer: Any, received: int, total: int | None) -> bytes:
+def _check_size(target: Target, folder: Path, received: int, total: int | None) -> None:
+    """Checks before a byte is stored that a file of the size that the server tells is allowed, and has space."""
+    if total is None:
+        return
+    if total > target.limit:
+        raise CorruptFileError(target.failure(f"{total} bytes", _at_most(target.limit)))
+    free = shutil.disk_usage(folder).free
+    if total - received > free:
+        then = "Free some space on its disk. "
+        raise WriteError(target.failure(f"{total} bytes, of which {received} are there", f"at most {free} more", then))
+
+
+def _at_most(limit: int) -> str:
+    return f"{limit} bytes at most"
+
+
+def _read(target: Target, answer: Any, received: int, total: int | None) -> bytes:
     try:
         return answer.read1(_BLOCK)  # what has arrived: a larger read would lose it if the server stalls
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise WriteError(_broken_off(target, f"{received} bytes, then {_words(error)}", total)) from error
 
 
-def _broken_off(target: _Target, got: str, total: int | None) -> str:
+def _broken_off(target: Target, got: str, total: int | None) -> str:
     expected = "the whole file" if total is None else f"{total} bytes"
     return target.broken_off(got, expected)
 
 
-def _check(target: _Target, part: Path) -> None:
+def _check(target: Target, part: Path) -> None:
     found, _ = digest_of(part, target.digest)
     if not found.startswith(target.digest):
         then = "It was deleted; try again, and report it if this persists. "
@@ -374,7 +353,9 @@ def _check(target: _Target, part: Path) -> None:
 def _validator(headers: Message) -> str:
     """Returns the ETag or modification date of the file, or "". A weak ETag does not guarantee equal bytes."""
     tag = str(headers.get("ETag", ""))
-    return tag if tag and not tag.startswith("W/") else str(headers.get("Last-Modified", ""))
+    found = tag if tag and not tag.startswith("W/") else str(headers.get("Last-Modified", ""))
+    # it is sent back as a header
+    return found if len(found) <= _LONGEST_VALIDATOR and found.isascii() and found.isprintable() else ""
 
 
 def _notes_path(part: Path) -> Path:
@@ -383,7 +364,7 @@ def _notes_path(part: Path) -> Path:
 
 def _read_notes(part: Path) -> _Notes | None:
     try:
-        notes = json.loads(_notes_path(part).read_text(encoding="utf-8"))
+        notes = read_json(_notes_path(part))
         return _Notes(url=notes["url"], validator=notes["validator"], total=notes["total"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
@@ -395,7 +376,9 @@ def _is_html(path: Path) -> bool:
 
 
 def _words(error: object) -> str:
-    return f"nothing received for {READ_TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error) or repr(error)
+    if isinstance(error, TimeoutError) and not isinstance(error, TooSlowError):
+        return f"nothing received for {READ_TIMEOUT:g} s"
+    return one_line(str(error) or repr(error))
 
 
 # -------------------------------------------------------------------------------------------------------------- files
@@ -415,7 +398,7 @@ def _record(path: Path, url: str, digest: str) -> None:
 
 
 @contextlib.contextmanager
-def _turn(target: _Target, progress: bool) -> Iterator[Path]:
+def _turn(target: Target, progress: bool) -> Iterator[Path]:
     """Waits until no other process downloads the file, and yields the path to write to."""
     part = target.path.with_name(target.path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -433,7 +416,7 @@ def _turn(target: _Target, progress: bool) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _disk_errors(target: _Target) -> Iterator[None]:
+def _disk_errors(target: Target) -> Iterator[None]:
     try:
         yield
     except UserError:

@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from PIL import Image
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
 
-__all__ = ["check_format", "write_image"]
+__all__ = ["check_format", "save_image", "write_image"]
 
 # pixels of a side; of JPEG as its library has it (the format itself ends at 65535)
 _MAX_SIDES = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535}
@@ -61,6 +62,24 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[np.uint8]) -> N
         raise InvalidArgumentError(f"{_cannot_hold(path, image.shape)}: {error}; choose .png or .tif") from error
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+
+
+def save_image(image: Image.Image, path: str | os.PathLike[str], **options: Any) -> None:
+    """Writes an image as `image.save(path, **options)` does, and notices if the disk takes a part of it alone.
+
+    Pillow's writers of JPEG and others do not look at how much of a file was written, so the file is made in memory.
+
+    Args:
+        image: the image.
+        path: the file; its suffix decides the format.
+        **options: of Pillow's writer.
+
+    Raises:
+        OSError: if it cannot be written, as `open` and `write` raise it.
+    """
+    content = io.BytesIO()
+    image.save(content, Image.registered_extensions()[Path(path).suffix.lower()], **options)
+    Path(path).write_bytes(content.getbuffer())
 
 
 def _cannot_hold(path: str | os.PathLike[str], shape: tuple[int, ...]) -> str:

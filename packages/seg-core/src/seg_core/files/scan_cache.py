@@ -278,7 +278,7 @@ def _use_database(table: Table[_Summary], action: "Callable[[sqlite3.Connection]
             database.execute(table.schema)
             return action(database)
     # a damaged file, a folder that cannot be written, no home folder, damaged contents
-    except (sqlite3.Error, OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except (sqlite3.Error, OSError, RuntimeError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         _warn_once(table.noun, table.file, f"{type(error).__name__}: {error}")
         return None
 

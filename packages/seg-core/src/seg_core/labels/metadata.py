@@ -5,7 +5,6 @@ The known label sets are JSON files in the folder `label_sets`, one per set, wit
 
 import json
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -19,7 +18,7 @@ from seg_core.errors import CorruptFileError, DatasetNotFoundError, InvalidArgum
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.palette import check_color, default_palette
 from seg_core.labels.tasks import BINARY, MULTICLASS, check_task
-from seg_core.text import read_text
+from seg_core.parsing import read_json, read_toml
 
 __all__ = [
     "DatasetMetadata",
@@ -269,16 +268,11 @@ def _from_file(path: Path) -> DatasetMetadata:
     if suffix not in (".toml", ".json"):
         raise InvalidArgumentError(f"metadata file {path} must end in .toml or .json")
     try:
-        text = read_text(path, "metadata file")
-        values = tomllib.loads(text) if suffix == ".toml" else json.loads(text)
+        values = (read_toml if suffix == ".toml" else read_json)(path, "metadata file")
     except FileNotFoundError as error:
         raise DatasetNotFoundError(f"metadata file {path} does not exist; check the path") from error
     except OSError as error:
         raise CorruptFileError(f"metadata file {path} cannot be read: {error.strerror or error}") from error
-    except CorruptFileError:  # of another encoding
-        raise
-    except ValueError as error:  # also what tomllib and json raise
-        raise CorruptFileError(f"metadata file {path} is not valid {suffix[1:].upper()}: {error}") from error
     if not isinstance(values, Mapping):
         raise InvalidArgumentError(
             f"metadata file {path} must hold a table with 'labels', got a {type(values).__name__}"

@@ -58,9 +58,10 @@ def read_content(name: str) -> object:
         CorruptFileError: if it is damaged or of another kind.
     """
     if not Path(name).is_file():
+        note = " (nothing is fetched from URLs that users give: download it)" if "://" in name else ""
         raise InvalidArgumentError(
-            f"weights {name!r} look like a file, but there is no such file; give the path of a checkpoint, or the name "
-            "of a weights member such as 'DEFAULT'"
+            f"weights {name!r} look like a file, but there is no such file{note}; give the path of a checkpoint, or "
+            "the name of a weights member such as 'DEFAULT'"
         )
     return _read_safetensors(name) if Path(name).suffix == ".safetensors" else load_safely(name)
 

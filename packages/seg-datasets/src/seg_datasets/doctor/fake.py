@@ -1,7 +1,9 @@
 """Writes tiny fake datasets with the official names, to try code and configs before the real files are available."""
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from PIL import Image
 from seg_core.checks import check_integer
 from seg_core.errors import InvalidArgumentError, UserError, WrongTargetError
 from seg_core.files.atomic import check_folder, write_error
+from seg_core.files.image_writing import save_image
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.doctor.fake_channels import FakeChannels, write_noise
@@ -88,7 +91,7 @@ def fake(
             the size is not one of an image, if there is no such fault or the dataset's files cannot have it, or if two
             faults exclude each other.
         WrongTargetError: if `folder` is not empty, or is a file.
-        WriteError: if it cannot be written to.
+        WriteError: if it cannot be written to; what was written is removed.
     """
     return write_fake(
         name,
@@ -183,32 +186,51 @@ def _write(
     write_mask = mask_writer(name)
     described = resolve_metadata(chosen.classes).channels
     rng = np.random.default_rng(0)
-    for split, files in layout.splits.items():
-        for key in keys.get(split, ()):
-            if isinstance(own, FakeTask):
-                own.write(below / _path(files.images, 0, key), below / _path(files.masks, 0, key), size, key)
-                continue
-            ids = all_ids(chosen, size, key) if files.masks else None
-            image_path = below / _path(files.images, images, key)
-            if own is not None and ids is not None:
-                own.write(image_path, own.pixels(ids, rng))
-            elif not described.is_rgb8:
-                paths = [image_path, *(below / _path((pattern,), 0, key) for pattern in files.more_images)]
-                write_noise(paths, described, size, rng)
-            else:
-                _write_image(image_path, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
-            if ids is not None:
-                mask_path = below / _path(files.masks, masks, key)
-                mask_path.parent.mkdir(parents=True, exist_ok=True)
-                write_mask(mask_path, ids, chosen)
-        if files.listing is not None and split in keys:
-            _write_listing(below / files.listing, keys[split])
-    if name == "MapillaryVistas":
-        write_config(below, chosen)
-    if name == "FolderDataset":
-        write_classes(below, chosen)
-    planted = plant_all(find_tree(name, root, chosen), faults) if faults else ()
+    with _all_or_nothing(root):
+        for split, files in layout.splits.items():
+            for key in keys.get(split, ()):
+                if isinstance(own, FakeTask):
+                    own.write(below / _path(files.images, 0, key), below / _path(files.masks, 0, key), size, key)
+                    continue
+                ids = all_ids(chosen, size, key) if files.masks else None
+                image_path = below / _path(files.images, images, key)
+                if own is not None and ids is not None:
+                    own.write(image_path, own.pixels(ids, rng))
+                elif not described.is_rgb8:
+                    paths = [image_path, *(below / _path((pattern,), 0, key) for pattern in files.more_images)]
+                    write_noise(paths, described, size, rng)
+                else:
+                    _write_image(image_path, rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+                if ids is not None:
+                    mask_path = below / _path(files.masks, masks, key)
+                    mask_path.parent.mkdir(parents=True, exist_ok=True)
+                    write_mask(mask_path, ids, chosen)
+            if files.listing is not None and split in keys:
+                _write_listing(below / files.listing, keys[split])
+        if name == "MapillaryVistas":
+            write_config(below, chosen)
+        if name == "FolderDataset":
+            write_classes(below, chosen)
+        planted = plant_all(find_tree(name, root, chosen), faults) if faults else ()
     return Fake(root, planted)
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    """Removes all that was written into a folder, which is empty or new, if it could not be written as a whole."""
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except BaseException:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        for path in created:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
 
 
 def _keys(layout: Layout, images_per_split: int | None, faults: Sequence[str]) -> Mapping[str, Sequence[str]]:
@@ -244,7 +266,7 @@ def _path(patterns: tuple[str, ...], choice: int, key: str) -> str:
 
 def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    save_image(Image.fromarray(pixels), path)
 
 
 def _write_listing(path: Path, keys: Sequence[str]) -> None:

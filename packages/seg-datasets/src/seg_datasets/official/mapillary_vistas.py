@@ -17,7 +17,6 @@ Cite: G. Neuhold, T. Ollmann, S. Rota Bulo, P. Kontschieder, "The Mapillary Vist
 Street Scenes", ICCV 2017.
 """
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping
@@ -28,9 +27,9 @@ from typing import Any, ClassVar
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.images import MAX_PIXELS
+from seg_core.files.json_text import read_json
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
-from seg_core.text import read_text
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.layout import Layout, SplitFiles
@@ -201,13 +200,11 @@ def _configured(edition: Edition, path: Path) -> Edition:
 def _read_labels(path: Path) -> list[dict[str, Any]]:
     """Returns the labels of a config in the order of their ids, each with `_KEYS`."""
     try:
-        config = json.loads(read_text(path))
+        config = read_json(path)
     except OSError as error:
         raise CorruptFileError(f"{path} cannot be read: {error.strerror or error}; {_RESTORE}") from error
-    except CorruptFileError as error:  # of another encoding
+    except CorruptFileError as error:
         raise CorruptFileError(f"{error}; or {_RESTORE}") from error
-    except ValueError as error:
-        raise CorruptFileError(f"{path} is not valid JSON: {error}; {_RESTORE}") from error
     labels = config.get("labels") if isinstance(config, dict) else None
     if not isinstance(labels, list) or not labels:
         raise CorruptFileError(f"{path} has no list 'labels' of at least one label; {_RESTORE}")

@@ -1,14 +1,15 @@
 """Says what is wrong with files that no option makes usable: several masks per image, shifts, other formats."""
 
-import json
 import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from seg_core.errors import UserError
+from seg_core.files.json_text import read_json
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, first_few
 from seg_datasets.reading.roles import is_mask
 from seg_datasets.reading.splits import SplitFile, names_in_list
@@ -16,6 +17,8 @@ from seg_datasets.reading.splits import SplitFile, names_in_list
 __all__ = ["conversion_advice", "lists_advice", "several_masks", "shifted_numbers"]
 
 _MOST_LISTS = 40
+_LONGEST_LINE = 1 << 16
+_MOST_JSON = 1 << 24  # bytes; of a larger file the beginning tells the kind
 _FEW = 10  # fewer than one of so many images
 _LOSSY = (".jpg", ".jpeg", ".webp")
 _LIST_NAME = re.compile(
@@ -148,7 +151,7 @@ def conversion_advice(root: Path) -> str:
 
 def _kind_of_json(path: Path) -> str:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = _content(path)
     except (OSError, ValueError):
         return ""
     if not isinstance(content, dict):
@@ -158,10 +161,19 @@ def _kind_of_json(path: Path) -> str:
     return "COCO" if {"images", "annotations"} <= content.keys() else ""
 
 
+def _content(path: Path) -> Any:
+    """Returns the value in a JSON file; of a large one, such as COCO's of 450 MB, the keys near its beginning."""
+    if path.stat().st_size <= _MOST_JSON:
+        return read_json(path)
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+    return dict.fromkeys(("images", "annotations")) if b'"annotations"' in start or b'"images"' in start else None
+
+
 def _is_yolo(path: Path) -> bool:
     try:
         with path.open(encoding="utf-8") as file:
-            words = file.readline().split()
+            words = file.readline(_LONGEST_LINE).split()
         return len(words) >= 5 and all(float(word) >= 0 for word in words)
     except (OSError, ValueError):
         return False

@@ -3,25 +3,24 @@
 import contextlib
 import json
 import shutil
-import stat
 import sys
-import tarfile
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 
-from seg_core.errors import CorruptFileError, UserError, WriteError
+from seg_core.errors import CorruptFileError, UserError, WriteError, WrongTargetError
 from seg_core.files.atomic import write_error, write_text
 from seg_core.files.download import fetch
+from seg_core.files.json_text import parse_json
 from seg_core.files.locks import locked
+from seg_core.text import read_text
+from seg_datasets.reading.archive_members import open_archive
 
 __all__ = ["Archive", "fetch_archives", "unpack"]
 
 _DONE = ".seg-unpacked.json"  # lists the archives that were unpacked into its folder
-_BLOCK = 1 << 20
+_TEMPORARY = ".unpacking-"
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,13 @@ def fetch_archives(
             continue
         path = fetch(archive.url, archive.digest, progress, folder=root, argument="root= of the unpacked folder")
         # the processes of one run call this at the same time: one unpacks, the others wait
-        with locked(root / _DONE, f"another process is unpacking {path}; waiting for it"):
+        with locked(root / _DONE, f"another process is unpacking {path}; waiting for it") as held:
             if name in _unpacked(root):
                 continue
+            if archive.into and (root / archive.into).is_symlink():
+                raise _link(root / archive.into)
+            if held:
+                _remove_leftovers(root / archive.into)
             unpack(path, root / archive.into, progress)
             done = {**_unpacked(root), name: path.stat().st_size}
             write_text(root / _DONE, json.dumps(done, indent=2, sort_keys=True) + "\n")
@@ -84,9 +87,10 @@ def fetch_archives(
 def unpack(path: Path, folder: Path, progress: bool = True) -> None:
     """Unpacks a zip or tar archive into a folder, completely or not at all.
 
-    Every member must be a regular file or a folder, with a relative path that stays in `folder`. Members are first
-    written to a temporary folder and moved when all of them are complete; existing files are replaced. A `.txt` file
-    is copied.
+    Every member must be a regular file or a folder, with a relative path that stays in `folder` and that every file
+    system can hold. Members are first written to a temporary folder and moved when all of them are complete and their
+    checksums right; existing files are replaced. Nothing is written through a link in `folder`. A `.txt` file is
+    copied.
 
     Args:
         path: the archive.
@@ -94,62 +98,39 @@ def unpack(path: Path, folder: Path, progress: bool = True) -> None:
         progress: whether to show progress on stderr.
 
     Raises:
-        CorruptFileError: if the archive is damaged, or a member is a link, a device, or would leave the folder.
+        CorruptFileError: if the archive is damaged, cut off, encrypted, or expands more than 200 times, or a member is
+            a link, a device, would leave the folder, or has the name of another where case is ignored.
+        WrongTargetError: if a link, or a folder in place of a file, is in the way; then nothing was unpacked.
         WriteError: if there is too little disk space, or the folder cannot be written to.
     """
     with _folder_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".txt":
-            write_text(folder / path.name, path.read_text(encoding="utf-8"))
+            _copy_list(path, folder / path.name)
             return
-        temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=folder))
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
         try:
             if progress:
                 print(f"unpacking {path} into {folder}", file=sys.stderr)
-            try:
-                _unpack_members(path, temporary, progress)
-            except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
-                raise CorruptFileError(
-                    f"{path} cannot be unpacked: {error}; delete it and download it again"
-                ) from error
-            for file in sorted(temporary.rglob("*")):
-                target = folder / file.relative_to(temporary)
-                if file.is_dir():
-                    target.mkdir(exist_ok=True)
-                else:
-                    file.replace(target)
+            _unpack_members(path, temporary, progress)
+            _check_places(temporary, folder)
+            _move(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-@dataclass(frozen=True)
-class _Member:
-    """One member of a zip or tar archive.
-
-    Attributes:
-        name: its name in the archive.
-        size: unpacked size in bytes.
-        is_folder: whether it is a folder.
-        problem: why it must not be unpacked; empty if it may.
-        open: opens its content.
-    """
-
-    name: str
-    size: int
-    is_folder: bool
-    problem: str
-    open: Callable[[], IO[bytes]]
+def _copy_list(path: Path, target: Path) -> None:
+    try:
+        text = read_text(path)
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{error}; or delete it and download it again") from error
+    if target.is_symlink():
+        raise _link(target)
+    write_text(target, text)
 
 
 def _unpack_members(path: Path, folder: Path, progress: bool) -> None:
-    with _members(path) as members:
-        for member in members:
-            problem = member.problem or _escape(member.name)
-            if problem:
-                raise CorruptFileError(
-                    f"{path} has the member {member.name!r}, {problem}; nothing was unpacked. The published archive "
-                    "has no such member: get it from its official page"
-                )
+    with open_archive(path) as members:
         total = sum(member.size for member in members)
         free = shutil.disk_usage(folder).free
         if total > free:
@@ -158,14 +139,18 @@ def _unpack_members(path: Path, folder: Path, progress: bool) -> None:
                 "some space, or choose a root on another disk"
             )
         written, shown = 0, 0
+        parents: set[Path] = set()
         for member in members:
             target = folder / PurePosixPath(member.name)
             if member.is_folder:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with member.open() as source, target.open("wb") as file:
-                shutil.copyfileobj(source, file, _BLOCK)
+            if target.parent not in parents:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                parents.add(target.parent)
+            with target.open("xb") as file:
+                for block in member.blocks():
+                    file.write(block)
             written += member.size
             tenth = 10 * written // max(total, 1)
             if progress and tenth > shown:
@@ -173,51 +158,63 @@ def _unpack_members(path: Path, folder: Path, progress: bool) -> None:
                 print(f"  {10 * tenth:3} % of {total / 1e6:.1f} MB", file=sys.stderr, flush=True)
 
 
-@contextlib.contextmanager
-def _members(path: Path) -> Iterator[list[_Member]]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            yield [_zip_member(archive, info) for info in archive.infolist()]
-    else:
-        with tarfile.open(path) as tape:
-            yield [_tar_member(tape, info) for info in tape.getmembers()]
+def _check_places(new: Path, folder: Path) -> None:
+    """Checks that all below `new` can be moved into `folder`, before anything is moved.
+
+    Raises:
+        WrongTargetError: if a link is in the way, or a file in that of a folder, or a folder in that of a file.
+    """
+    for entry in new.iterdir():
+        target = folder / entry.name
+        if target.is_symlink():
+            raise _link(target)
+        if target.exists() and target.is_dir() != entry.is_dir():
+            kinds = ("folder", "file") if target.is_dir() else ("file", "folder")
+            raise WrongTargetError(
+                f"nothing was unpacked: {target} is a {kinds[0]}, where the archive has a {kinds[1]}; move it away, or "
+                "choose another root"
+            )
+        if target.is_dir():
+            _check_places(entry, target)
 
 
-def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
-    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 if the archive was not made on Unix
-    problem = "" if kind in (0, stat.S_IFREG, stat.S_IFDIR) else "a link or a device"
-    return _Member(info.filename, info.file_size, info.is_dir(), problem, lambda: archive.open(info))
+def _link(path: Path) -> WrongTargetError:
+    return WrongTargetError(
+        f"nothing was unpacked: {path} is a symbolic link, through which nothing is written; remove it, or unpack the "
+        "archive by hand where it leads"
+    )
 
 
-def _tar_member(tape: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
-    def open_member() -> IO[bytes]:
-        file = tape.extractfile(info)
-        assert file is not None  # a regular file, as `problem` ensures
-        return file
+def _move(new: Path, folder: Path) -> None:
+    """Moves all below `new` into `folder`: a folder that is not there yet as a whole."""
+    for entry in sorted(new.iterdir()):
+        target = folder / entry.name
+        if target.is_dir():
+            _move(entry, target)
+        else:
+            entry.replace(target)
 
-    problem = "" if info.isfile() or info.isdir() else "a link or a device"
-    return _Member(info.name, info.size, info.isdir(), problem, open_member)
 
-
-def _escape(name: str) -> str:
-    """Returns why a member's name would leave the folder; empty if it would not."""
-    parts = name.replace("\\", "/").split("/")
-    if name.startswith(("/", "\\")) or (len(name) > 1 and name[1] == ":"):
-        return "an absolute path"
-    return "a path that leaves the folder" if ".." in parts else ""
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what a killed process left of an archive that it was unpacking."""
+    for path in folder.glob(f"{_TEMPORARY}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _unpacked(root: Path) -> dict[str, int]:
     """Returns the names and sizes of the archives that were unpacked into `root`."""
+    path = root / _DONE
+    advice = "delete it to unpack the archives again"
     try:
-        done = json.loads((root / _DONE).read_text(encoding="utf-8"))
+        done = parse_json(read_text(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise CorruptFileError(
-            f"{root / _DONE} cannot be read: {error}; delete it to unpack the archives again"
-        ) from error
-    return dict(done)
+        raise CorruptFileError(f"{path} cannot be read: {error}; {advice}") from error
+    if not isinstance(done, dict):
+        raise CorruptFileError(f"{path} holds no table of archives; {advice}")
+    return done
 
 
 @contextlib.contextmanager

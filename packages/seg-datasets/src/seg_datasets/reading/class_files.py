@@ -1,17 +1,16 @@
 """The classes of a folder of one's own: given, or from `classes.toml` or `classes.json` in the folder."""
 
-import json
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError, nearest
+from seg_core.files.json_text import read_json
+from seg_core.files.toml_text import read_toml
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.labels.palette import default_palette
-from seg_core.text import read_text
 
 __all__ = ["CLASS_FILES", "Metadata", "check_has_colors", "find_classes", "known_classes", "resolve_classes"]
 
@@ -71,14 +70,9 @@ def resolve_classes(root: str | os.PathLike[str] | None, metadata: Metadata | No
             f'["ground", "thing"] }}, or write classes.toml into {where} with such a line: labels = ["ground", "thing"]'
         )
     try:
-        text = read_text(path, "metadata file")
-        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        values = (read_toml if path.suffix == ".toml" else read_json)(path, "metadata file")
     except OSError as error:
         raise CorruptFileError(f"metadata file {path} cannot be read: {error.strerror or error}") from error
-    except CorruptFileError:  # of another encoding
-        raise
-    except ValueError as error:
-        raise CorruptFileError(f"metadata file {path} is not valid {path.suffix[1:].upper()}: {error}") from error
     try:
         return DatasetMetadata.from_dict(_fields(values))
     except InvalidArgumentError as error:

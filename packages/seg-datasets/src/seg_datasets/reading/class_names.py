@@ -29,7 +29,7 @@ def describe_names(root: Path, count: int, with_colors: bool) -> str:
     for path in (folder / name for folder in folders for name in _FILES):
         if not path.is_file():
             continue
-        with contextlib.suppress(UserError, ValueError):  # a file of another content
+        with contextlib.suppress(UserError, ValueError, csv.Error):  # a file of another content
             labels, colors = _parse(path)
             if not 1 < len(labels) <= _MOST or len(set(labels)) < len(labels) or max(map(len, labels)) > _LONGEST:
                 continue

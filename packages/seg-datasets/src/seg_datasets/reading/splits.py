@@ -31,6 +31,7 @@ __all__ = [
 
 SPLITS = ("train", "val", "test")
 _DEFAULT_FRACTION = 0.2
+_SHOWN = 200  # characters of a line in messages
 # other names of the folders and lists of a split
 NAMES_OF = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
@@ -324,8 +325,8 @@ class _Names:
             matches = next(filter(None, map(self._keys_of, _readings(line))), [])
             if len(matches) > 1:
                 raise DatasetNotFoundError(
-                    f"{path} lists {line!r}, which is the name of {len(matches)} images: {first_few(matches)}; write "
-                    "their folders too"
+                    f"{path} lists {line[:_SHOWN]!r}, which is the name of {len(matches)} images: "
+                    f"{first_few(matches)}; write their folders too"
                 )
             if matches:
                 found[matches[0]] = None

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from seg_core.checks import check_integer
-from seg_core.errors import InvalidArgumentError, UnknownNameError, WriteError, nearest
-from seg_core.files.download import is_offline, stored_path
+from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, WriteError, nearest
+from seg_core.files.download import fetch, is_offline, stored_path
 from seg_core.interfaces import FeatureInfo
 from seg_models.pretrained.input_channels import inflate_kernels
 
@@ -27,6 +28,8 @@ __all__ = [
     "replace_strides",
     "with_in_channels",
 ]
+
+_HASH = re.compile(r"-([0-9a-f]{8,64})\.")  # as torchvision writes it into names of files
 
 logger = logging.getLogger(__name__)
 
@@ -171,6 +174,7 @@ def imagenet_state(name: str, weights: object, progress: bool) -> Mapping[str, T
 
     Raises:
         UnknownNameError: if there are no such weights.
+        CorruptFileError: if the file is not the published one.
         WriteError: if they cannot be fetched.
     """
     from torchvision.models import get_model_weights
@@ -181,6 +185,12 @@ def imagenet_state(name: str, weights: object, progress: bool) -> Mapping[str, T
             f"cannot fetch {member.url} for weights_backbone={weights!r}: got no answer, since SEG_OFFLINE forbids "
             f"requests. The file belongs at {path}: download it by hand to that path, or remove weights_backbone"
         )
+    published = _HASH.search(member.url)
+    try:
+        # with our limits and checks; torchvision then finds the file there
+        fetch(member.url, published[1] if published else "", progress, argument="")
+    except UserError as error:
+        raise type(error)(f"{error}, or remove weights_backbone={weights!r}") from error
     try:
         return member.get_state_dict(progress=progress, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:

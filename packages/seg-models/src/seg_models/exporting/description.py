@@ -1,13 +1,12 @@
 """What an exported file says of itself, so that the file alone is enough to predict with it."""
 
-import json
 import os
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError
-from seg_core.files.json_text import to_json
+from seg_core.files.json_text import parse_json, to_json
 from seg_core.model_files.reading import ModelInfo, description_of, parse_description
 
 __all__ = ["DESCRIPTION_KEY", "ExportDescription", "Precision", "not_described"]
@@ -85,8 +84,8 @@ class ExportDescription:
             CorruptFileError: if it is not such a text.
         """
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            values = parse_json(text)
+        except ValueError as error:
             raise CorruptFileError(f"{path}: its description is damaged ({error}); export the model again") from error
         version = values.get("format_version") if isinstance(values, dict) else None
         if not is_integer(version, 1):

@@ -12,6 +12,8 @@ from seg_models.inference.input_paths import is_url, url_suffix
 
 __all__ = ["local_file"]
 
+_MOST = {"image": 1 << 32, "video": 1 << 35}  # bytes: 4 and 32 GiB
+
 
 @contextlib.contextmanager
 def local_file(source: str | os.PathLike[str], noun: str) -> Iterator[Path]:
@@ -31,7 +33,7 @@ def local_file(source: str | os.PathLike[str], noun: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{noun}{url_suffix(url)[:10]}"
         try:
-            fetch_once(url, path, noun)
+            fetch_once(url, path, noun, _MOST[noun])
         except WriteError as error:  # to the caller, the download is a way to read
             raise CorruptFileError(str(error)) from error
         yield path

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from seg_core.errors import CorruptFileError, ImageNotFoundError, counted
+from seg_core.errors import CorruptFileError, ImageNotFoundError, InvalidArgumentError, counted
 from seg_core.files.suffixes import IMAGE_SUFFIXES
+from seg_core.files.urls import quoted_url
 
 __all__ = [
     "ARRAY_SUFFIXES",
@@ -25,6 +26,7 @@ __all__ = [
     "is_url",
     "is_video",
     "list_files",
+    "url_stem",
     "url_suffix",
 ]
 
@@ -85,6 +87,20 @@ def url_suffix(url: str) -> str:
         return Path(unquote(urlsplit(url).path)).suffix.lower()
     except ValueError:  # no URL; the download tells so
         return ""
+
+
+def url_stem(url: str) -> str:
+    """Returns the name of the file of a URL without its suffix; "" if it names none.
+
+    Raises:
+        InvalidArgumentError: if it is no URL, or the name is one that no file can have.
+    """
+    name = Path(unquote(urlsplit(quoted_url(url)).path)).name
+    if not name.isprintable():
+        raise InvalidArgumentError(
+            f"the URL {url!a} names a file with characters that cannot be seen; download it, and give its path"
+        )
+    return Path(name).stem
 
 
 def is_folder(source: str | os.PathLike[str]) -> bool:

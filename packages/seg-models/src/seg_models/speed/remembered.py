@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import json
 import os
 import platform
 import warnings
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 
 from seg_core.errors import UserError
-from seg_core.files.json_text import write_json
+from seg_core.files.json_text import read_json, write_json
 from seg_core.files.locks import locked
 from seg_core.files.scan_cache import cache_folder
 from seg_core.versions import installed_versions
@@ -72,7 +71,7 @@ def key_of(machine: str, network: nn.Module, shape: tuple[int, ...], options: Ma
 def recall(key: str) -> dict[str, Any] | None:
     """Returns what is remembered under a key, else None; a damaged file is as good as none."""
     try:
-        found = json.loads((cache_folder() / _FILE).read_text(encoding="utf-8")).get(key)
+        found = read_json(cache_folder() / _FILE).get(key)
     except (OSError, RuntimeError, ValueError, AttributeError):
         return None
     return found if isinstance(found, dict) and isinstance(found.get("way"), str) else None
@@ -85,7 +84,7 @@ def remember(key: str, decision: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path):
             try:
-                known = dict(json.loads(path.read_text(encoding="utf-8")))
+                known = dict(read_json(path))
             except (OSError, ValueError, TypeError):
                 known = {}
             known.pop(key, None)  # the newest is last

@@ -6,12 +6,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 from seg_core.errors import ImageNotFoundError, UsageError, UserError
 from seg_models.commands.predict.progress import count_images
 from seg_models.commands.predict.stacks import find_stacks
-from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files
+from seg_models.inference.input_paths import is_folder, is_pattern, is_url, is_video, list_files, url_stem
 
 __all__ = ["Job", "Outputs", "find_jobs", "frames_of", "read_names", "unfinished"]
 
@@ -307,7 +306,7 @@ def _is_same_file(first: str, second: str) -> bool:
 
 def _make_job(found: _Found, out: Path, outputs: Outputs) -> Job:
     source = found.source
-    stem = Path(unquote(urlparse(source).path)).stem if is_url(source) else Path(source).stem
+    stem = url_stem(source) if is_url(source) else Path(source).stem
     if not stem:
         raise UsageError(f"URL {source} has no file name for the results; download the image and name the file")
     folder = out / found.folder
