@@ -591,7 +591,7 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("preprocessing", {"scale": "x"}, "preprocessing: scale must be a factor above 0 or None, got 'x'"),
         ("metrics", 0.5, "metrics = 0.5: must be a table of plain values"),
         ("metrics", {"miou": torch.float32}, r"metrics\['miou'\] = torch.float32: must be numbers"),
-        ("metrics", {"miou": HOLDS_ITSELF}, "its description contains itself"),
+        ("metrics", {"miou": HOLDS_ITSELF}, "a container holds itself, or grows after it was used"),
         ("protocol", "val", "protocol = 'val': must be a table"),
         ("protocol", {"datset": 1}, "protocol: unknown key 'datset' of a protocol. Did you mean 'dataset'"),
         ("protocol_text", 1, "protocol_text = 1: must be a sentence"),
@@ -600,7 +600,7 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("state_dict", [1], r"state_dict = \[1\]: must be tensors by name"),
         ("state_dict", {"conv.weight": 1}, r"state_dict\['conv.weight'\] = 'int': must be a dense tensor with a name"),
         ("state_dict", {1: torch.zeros(1)}, r"state_dict\[1\] = 'Tensor': must be a dense tensor with a name"),
-        ("state_dict", WIDE, r"state_dict\['conv.weight'\] = \(2, 3, 30000, 30000\): must be a tensor that"),
+        ("state_dict", WIDE, r"a tensor of size \(2, 3, 30000, 30000\) repeats its values"),
         ("state_dict", {}, "does not fit tiny as built by the installed packages .*has no tensor 'conv.weight'"),
     ],
 )

@@ -44,6 +44,7 @@ from seg_core.model_files.fit import (
 )
 from seg_core.model_files.paths import find_run_file, other_kind
 from seg_core.model_files.reading import FORMAT, FORMAT_VERSION, ModelInfo, description_of, parse_model_file
+from seg_core.model_files.weighing import load_plain
 from seg_core.registry import MODELS
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_core.versions import installed_versions
@@ -219,7 +220,9 @@ def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[s
             f"there is no model file {path}; give the path of one that training wrote (model.pt)"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
+    except CorruptFileError:
+        raise
     except Exception as error:  # a damaged archive or pickle can raise anything in torch's reader
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         otherwise = f"cannot be read: it is truncated or no model file ({reason}); write or copy it again"

@@ -5,7 +5,6 @@ with a checksum per entry, so damage is detected.
 """
 
 import os
-import pickle
 import random
 import re
 import shutil
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
 from seg_core.files.atomic import atomic_path, torch_write_error
+from seg_core.model_files.weighing import load_plain, weigh_archive
 
 __all__ = ["Checkpoints", "get_random_state", "load_checkpoint", "save_checkpoint", "set_random_state"]
 
@@ -148,12 +148,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         CorruptFileError: if the file is damaged or is not a checkpoint.
     """
     try:
+        weigh_archive(path)  # before its checksums are read, which would unpack it
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
             raise CorruptFileError(f"{path} is damaged: the checksum of its entry {damaged} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        content = load_plain(path)
+    except CorruptFileError:
+        raise
+    except Exception as error:  # a damaged archive or pickle can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptFileError(f"{path} is damaged or not a checkpoint ({reason})") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
