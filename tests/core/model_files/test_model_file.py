@@ -572,7 +572,7 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("builder", ["tiny"], r"builder = \['tiny'\]: must be the name of a model"),
         ("variant", {}, r"variant = \{\}: must be the name of a variant"),
         ("arguments", [1], r"arguments = \[1\]: must be a table of plain values"),
-        ("arguments", {2: 3}, "arguments has the key = 2: must be a name"),
+        ("arguments", {2: 3}, "arguments has the key 2: must be a name"),
         ("arguments", {"width": torch.zeros(2)}, r"arguments\['width'\] = tensor.*must be numbers, strings, lists"),
         ("arguments", {"width": 3}, r"arguments\['num_classes'\] = None: must be 2, the number of its metadata's"),
         ("arguments", {"num_classes": 10**12}, r"arguments\['num_classes'\] = 1000000000000: must be 2"),

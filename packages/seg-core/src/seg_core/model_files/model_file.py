@@ -43,6 +43,7 @@ from seg_core.model_files.fit import (
     unwrap,
 )
 from seg_core.model_files.paths import find_run_file, other_kind
+from seg_core.model_files.plain_values import check_name, check_plain
 from seg_core.model_files.reading import FORMAT, FORMAT_VERSION, ModelInfo, description_of, parse_model_file
 from seg_core.model_files.weighing import load_plain
 from seg_core.registry import MODELS
@@ -251,7 +252,9 @@ def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
             f"model.build_spec names the builder {spec.builder!r}, which is not registered, so the file could not be "
             f"loaded; register it by seg_core.registry.MODELS.register({spec.builder!r}, builder)"
         )
-    spec = BuildSpec(spec.builder, spec.variant, _plain_argument("model.build_spec.arguments", dict(spec.arguments)))
+    check_name("model.build_spec.builder", spec.builder)
+    arguments = _plain_argument("model.build_spec.arguments", dict(spec.arguments), finite=True)
+    spec = BuildSpec(spec.builder, spec.variant, arguments)
     try:
         check_description(spec)
     except InvalidArgumentError as error:
@@ -306,13 +309,16 @@ def _protocol(given: EvaluationProtocol | Mapping[str, Any] | str | None) -> tup
         raise InvalidArgumentError(f"protocol holds values of a wrong type ({error}): {given!r}") from error
 
 
-def _plain_argument(name: str, values: dict[Any, Any]) -> dict[str, Any]:
+def _plain_argument(name: str, values: dict[Any, Any], finite: bool = False) -> dict[str, Any]:
     if wrong := [key for key in values if not isinstance(key, str)]:
         raise InvalidArgumentError(f"{name} has the key {wrong[0]!r}; a model file holds tables with names as keys")
     try:
         found: dict[str, Any] = plain(values)
     except TypeError as error:
         raise InvalidArgumentError(f"{name}{error}; a model file holds numbers, strings, lists and tables") from error
+    except RecursionError as error:
+        raise InvalidArgumentError(f"{name} holds itself, or is nested very deep; a model file holds tables") from error
+    check_plain(name, found, finite=finite)
     return found
 
 
