@@ -8,12 +8,15 @@ change what was printed before, or turn the direction of the text. What is store
 import codecs
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TextIO
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 
-__all__ = ["check_encodable", "decode_text", "read_text", "short", "visible", "visible_lines"]
+__all__ = ["VisibleStream", "check_encodable", "decode_text", "read_text", "short", "visible", "visible_lines"]
 
+_CURSOR_UP = re.compile("(\x1b\\[A)+")
 _SHOWN = 80  # characters of a value in messages
 # control characters, marks that change the direction of what follows, and halves of characters: file names of Linux
 # may hold any, bytes that are not UTF-8 as U+DC80 to U+DCFF
@@ -33,7 +36,7 @@ _SAVE = "save it as UTF-8 (in Windows Notepad: Save as, Encoding: UTF-8)"
 
 
 def visible(text: str) -> str:
-    r"""Returns a text in one line whose control characters are readable: `\x1b`, `\u202e`; a byte of no UTF-8 as `\xff`.
+    r"""Returns a text in one line with readable control characters: `\x1b`, `\u202e`; a byte of no UTF-8 as `\xff`.
 
     >>> print(visible("a\x1bb"))
     a\x1bb
@@ -49,6 +52,42 @@ def visible_lines(text: str) -> str:
     b
     """
     return "\n".join(map(visible, text.split("\n")))
+
+
+class VisibleStream:
+    """A text stream for people: what is written to it goes through `visible_lines`, except tabs.
+
+    A carriage return at the start of what is written stays, with which progress bars rewrite their line. What formats
+    text for terminals itself, such as rich, writes to the stream inside.
+
+    Args:
+        stream: the stream inside; other attributes are its own.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def rich_proxied_file(self) -> TextIO:
+        """The stream inside, to which rich writes."""
+        return self._stream
+
+    def write(self, text: str) -> int:
+        """Writes a text; returns its length."""
+        start = text[:1] if text[:1] == "\r" else ""
+        if _CURSOR_UP.fullmatch(text):  # of nested progress bars
+            start = text
+        parts = text[len(start) :].split("\t")
+        self._stream.write(start + "\t".join(map(visible_lines, parts)))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _code(number: int) -> str:

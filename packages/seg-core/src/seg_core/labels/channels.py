@@ -220,8 +220,8 @@ def _checked_range(given: Any, count: int) -> Range | tuple[Range, ...] | None:
     if isinstance(given, Sequence) and len(given) == count and all(map(_is_pair, given)):
         return tuple(map(_pair, given))
     raise InvalidArgumentError(
-        f"channels.range must be [low, high] with low < high, each up to {_FARTHEST:g}, or such a pair for each of {count} channels, got "
-        f"{given!r}"
+        f"channels.range must be [low, high] with low < high <= {_FARTHEST:g}, or such a pair for each of "
+        f"{count} channels, got {given!r}"
     )
 
 

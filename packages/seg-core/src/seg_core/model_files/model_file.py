@@ -22,7 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError, MissingModelFileError, counted
+from seg_core.errors import (
+    CorruptFileError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    MissingModelFileError,
+    counted,
+    reading_file,
+)
 from seg_core.files.atomic import atomic_path, torch_write_error
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.comparison import check_several_outputs, difference_of_classes
@@ -207,7 +214,8 @@ def load_model(
     wide = _widest(*state.values(), *model.state_dict().values())
     if wide is not None and any(t.dtype != wide for t in model.state_dict().values() if t.is_floating_point()):
         model = model.to(wide)
-    model.load_state_dict(state, strict=True)
+    with reading_file(path):
+        model.load_state_dict(state, strict=True)
     model.model_info = info  # type: ignore[assignment]  # a plain attribute; nn.Module's stub has tensors and modules
     return model.to(map_location).eval()
 
@@ -228,7 +236,8 @@ def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[s
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         otherwise = f"cannot be read: it is truncated or no model file ({reason}); write or copy it again"
         raise CorruptFileError(f"{path} {other_kind(path) or otherwise}") from error
-    return parse_model_file(content, path, verify)
+    with reading_file(path):
+        return parse_model_file(content, path, verify)
 
 
 def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:

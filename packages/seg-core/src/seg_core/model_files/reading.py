@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from seg_core.__about__ import __version__
@@ -21,6 +20,7 @@ from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.paths import told_of_checkpoint
 from seg_core.model_files.plain_values import check_name, check_plain
+from seg_core.model_files.state_dict import is_dense
 from seg_core.text import short
 from seg_core.transforms.preprocessing import Preprocessing
 
@@ -126,7 +126,7 @@ def _tensors(path: str | os.PathLike[str], content: dict[Any, Any]) -> dict[str,
     state: dict[str, Tensor] = _take(path, content, "state_dict", dict, "tensors by name")
     size = Path(path).stat().st_size
     for name, tensor in state.items():
-        if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
+        if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter) or not is_dense(tensor):
             raise _wrong(path, f"state_dict[{short(name)}]", type(tensor).__name__, "a dense tensor with a name")
         if tensor.nbytes > size:  # before its values are read, which would allocate memory
             raise _wrong(path, f"state_dict[{short(name)}]", tuple(tensor.shape), "a tensor that fits into the file")
@@ -204,14 +204,13 @@ def parse_description(path: str | os.PathLike[str], content: dict[Any, Any], fou
     if thresholds is not None:
         kept = functools.partial(_thresholds, metadata=metadata)
         thresholds = _made(path, "thresholds", kept, thresholds)
+    normalization = _plain_table(path, "preprocessing", take("preprocessing", dict, "a table"))
     # the channels stand in the metadata alone, so that the two cannot differ
     from_dict = functools.partial(Preprocessing.from_dict, channels=metadata.channels)
     return ModelInfo(
         spec=spec,
         metadata=metadata,
-        preprocessing=_made(
-            path, "preprocessing", from_dict, _plain_table(path, "preprocessing", take("preprocessing", dict, "a table"))
-        ),
+        preprocessing=_made(path, "preprocessing", from_dict, normalization),
         metrics=_plain_table(path, "metrics", take("metrics", dict, "a table of plain values")),
         protocol=protocol,
         protocol_text=text,
@@ -250,9 +249,7 @@ def _name(path: str | os.PathLike[str], key: str, value: str) -> str:
     return value
 
 
-def _plain_table(
-    path: str | os.PathLike[str], key: str, table: dict[Any, Any], finite: bool = False
-) -> dict[str, Any]:
+def _plain_table(path: str | os.PathLike[str], key: str, table: dict[Any, Any], finite: bool = False) -> dict[str, Any]:
     try:
         check_plain(key, table, finite=finite)
     except InvalidArgumentError as error:

@@ -21,6 +21,7 @@ from torch import Tensor
 from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
 from seg_core.files.atomic import atomic_path, torch_write_error
 from seg_core.model_files.weighing import load_plain, weigh_archive
+from seg_core.text import short
 
 __all__ = ["Checkpoints", "get_random_state", "load_checkpoint", "save_checkpoint", "set_random_state"]
 
@@ -161,9 +162,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CorruptFileError(f"{path} is damaged or not a checkpoint ({reason})") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CorruptFileError(f"{path} is a PyTorch file but not a checkpoint of a training run")
-    if content["format_version"] not in _READ_VERSIONS:
+    if "format_version" not in content or content["format_version"] not in _READ_VERSIONS:
         raise CorruptFileError(
-            f"{path} has format version {content['format_version']}, the installed seg-train reads "
+            f"{path} has format version {short(content.get('format_version'))}, the installed seg-train reads "
             f"{', '.join(map(str, _READ_VERSIONS))}; "
             "resume it with the version of seg-train that wrote it"
         )
