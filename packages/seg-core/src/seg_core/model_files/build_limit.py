@@ -39,8 +39,8 @@ _FACTORIES = frozenset(
 )
 _MORE = 20  # times what the stored tensors hold: buffers that are not saved, and values while initializing
 _SLACK = 2**26  # numbers that any build may create
-_CALLS = 200  # of torch for each stored tensor
-_CALL_SLACK = 100_000
+_CALLS = 100  # of torch for each stored tensor
+_CALL_SLACK = 20_000
 
 
 class _Limit(TorchFunctionMode):
