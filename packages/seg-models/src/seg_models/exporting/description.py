@@ -113,7 +113,7 @@ class ExportDescription:
         return cls(
             info,
             size=None if size is None else (size[0], size[1]),
-            **{key: values[key] for key in allowed if key != "size"},
+            **{key: values.get(key) for key in allowed if key != "size"},
         )
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
 from seg_core.files.atomic import atomic_path, torch_write_error
 from seg_core.model_files.weighing import load_plain, weigh_archive
@@ -160,11 +161,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except Exception as error:  # a damaged archive or pickle can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptFileError(f"{path} is damaged or not a checkpoint ({reason})") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    form = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(form, str) or form != _FORMAT:
         raise CorruptFileError(f"{path} is a PyTorch file but not a checkpoint of a training run")
-    if "format_version" not in content or content["format_version"] not in _READ_VERSIONS:
+    version = content.get("format_version")
+    if not is_integer(version) or version not in _READ_VERSIONS:
         raise CorruptFileError(
-            f"{path} has format version {short(content.get('format_version'))}, the installed seg-train reads "
+            f"{path} has format version {short(version)}, the installed seg-train reads "
             f"{', '.join(map(str, _READ_VERSIONS))}; "
             "resume it with the version of seg-train that wrote it"
         )

@@ -129,7 +129,7 @@ class ResumedCheckpoint:
             replayed = replay_scheduler(state.scheduler, steps, state.position.epoch, epoch)
         with reading_file(self.path, _ADVICE):
             state.network.load_state(self.content)
-        rate = state.learning_rate()
+            rate = state.learning_rate()
         if state.scheduler is not None:
             if replayed is None:
                 with reading_file(self.path, _ADVICE):
