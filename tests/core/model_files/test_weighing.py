@@ -148,6 +148,20 @@ def test_length_in_a_legacy_file_allocates_nothing(tmp_path):
         load_safely(path)
 
 
+def test_archive_behind_another_is_refused_since_readers_take_different_directories(tmp_path):
+    path = archive(tmp_path / "net.pth", b"\x80\x02N.")
+    path.write_bytes(path.read_bytes() * 2)
+    with pytest.raises(CorruptFileError, match="holds something in front of its archive"):
+        load_safely(path)
+
+
+def test_large_archives_have_another_end_and_are_weighed_alike(tmp_path, monkeypatch):
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 1)  # the count beyond which the end is that of a large archive
+    path = archive(tmp_path / "net.pth", b"\x80\x02N.")
+    assert b"PK\6\7" in path.read_bytes()
+    assert load_plain(path) is None
+
+
 def plain_contents():
     shared = [1.5, "name", None]
     weight = torch.arange(24.0).reshape(2, 3, 4)

@@ -8,6 +8,7 @@ time and memory that are in proportion to the file.
 
 import io
 import os
+import struct
 import tarfile
 import warnings
 import zipfile
@@ -24,6 +25,8 @@ __all__ = ["is_zip", "load_plain", "weigh", "weigh_archive"]
 _ZIP_MAGIC = b"PK\x03\x04"
 _SLACK = 2**26  # bytes that any file may ask for
 _EXPANSION = 4  # times its size beyond that; torch compresses nothing, so a file of its own needs 1
+_LONGEST_END = 2**16 + 100  # bytes of the end of an archive with its comment
+_END_64 = 76  # bytes of the two records before it in a large one
 _LARGEST_PICKLE = 2**28  # bytes
 _LEGACY_PICKLES = 5  # magic number, protocol, system, content, keys of the storages
 
@@ -96,6 +99,7 @@ def weigh_archive(path: str | os.PathLike[str]) -> int:
         zipfile.BadZipFile: if it is damaged.
     """
     room = _room(Path(path).stat().st_size)
+    _check_directory(path)
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     largest = max((member.file_size for member in members if member.filename.endswith(".pkl")), default=0)
@@ -106,6 +110,26 @@ def weigh_archive(path: str | os.PathLike[str]) -> int:
     if any(member.flag_bits & 1 for member in members):
         raise CorruptFileError(f"{os.fspath(path)} holds encrypted members, which torch does not write; unpack it")
     return room
+
+
+def _check_directory(path: str | os.PathLike[str]) -> None:
+    """Checks that the directory of an archive is where its end says, right before it.
+
+    Python takes the one before the end, torch the one that the end names; of files joined together they differ.
+    """
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        file.seek(max(0, size - _LONGEST_END))
+        tail = file.read()
+    end = tail.rfind(b"PK\5\6")
+    if end < 0 or end + 20 > len(tail):
+        raise zipfile.BadZipFile("it has no directory")
+    length, offset = struct.unpack_from("<LL", tail, end + 12)
+    if end >= _END_64 and tail[end - 20 :].startswith(b"PK\6\7"):  # of a large archive
+        end -= _END_64
+        length, offset = struct.unpack_from("<QQ", tail, end + 40)
+    if offset + length != size - len(tail) + end:
+        raise CorruptFileError(f"{os.fspath(path)} holds something in front of its archive; write or copy it again")
 
 
 def _room(size: int) -> int:
