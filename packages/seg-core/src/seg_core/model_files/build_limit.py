@@ -30,11 +30,7 @@ _FACTORIES = frozenset(
         torch.empty_strided,
         torch.tril_indices,
         torch.triu_indices,
-        torch.hann_window,
-        torch.bartlett_window,
-        torch.blackman_window,
-        torch.hamming_window,
-        torch.kaiser_window,
+        *(function for name, function in vars(torch).items() if name.endswith("_window")),
     }
 )
 _MORE = 20  # times what the stored tensors hold: buffers that are not saved, and values while initializing
