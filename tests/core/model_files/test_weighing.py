@@ -151,8 +151,12 @@ def test_length_in_a_legacy_file_allocates_nothing(tmp_path):
 def test_archive_behind_another_is_refused_since_readers_take_different_directories(tmp_path):
     path = archive(tmp_path / "net.pth", b"\x80\x02N.")
     path.write_bytes(path.read_bytes() * 2)
-    with pytest.raises(CorruptFileError, match="holds something in front of its archive"):
+    with pytest.raises(CorruptFileError, match="cannot be read as a checkpoint"):
         load_safely(path)
+    with consent(), pytest.raises(CorruptFileError, match="holds something in front of its archive"):
+        load_safely(path)
+    with pytest.raises(CorruptFileError, match="holds something in front of its archive"):
+        load_model(path)
 
 
 def test_large_archives_have_another_end_and_are_weighed_alike(tmp_path, monkeypatch):

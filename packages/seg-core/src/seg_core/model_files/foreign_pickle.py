@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import CorruptFileError
-from seg_core.model_files.weighing import is_zip, load_plain, weigh
+from seg_core.model_files.weighing import is_zip, load_plain, weigh, weigh_archive
 
 __all__ = ["Inert", "consent", "foreign_parts", "is_consented", "load_inert", "load_safely"]
 
@@ -145,6 +145,7 @@ def foreign_parts(path: str | os.PathLike[str]) -> list[str]:
     found: dict[str, None] = {}
     with contextlib.suppress(Exception), Path(path).open("rb") as file:
         if is_zip(file):
+            weigh_archive(path)
             content = torch._C.PyTorchFileReader(file).get_record("data.pkl")
             found |= dict.fromkeys(_parts(io.BytesIO(content)))
         else:

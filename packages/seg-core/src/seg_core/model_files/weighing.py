@@ -129,7 +129,7 @@ def _check_directory(path: str | os.PathLike[str]) -> None:
         end -= _END_64
         length, offset = struct.unpack_from("<QQ", tail, end + 40)
     if offset + length != size - len(tail) + end:
-        raise CorruptFileError(f"{os.fspath(path)} holds something in front of its archive; write or copy it again")
+        raise zipfile.BadZipFile("it holds something in front of its archive, or is truncated")
 
 
 def _room(size: int) -> int:
