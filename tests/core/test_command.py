@@ -1,5 +1,7 @@
 import argparse
 import io
+import logging
+import sys
 import warnings
 
 import pytest
@@ -185,6 +187,42 @@ def test_names_of_any_bytes_are_printed_as_they_are(commands, monkeypatch):
     assert main(["name"]) == 0
     assert stream.buffer.getvalue() == b"bad\xff.png\n"
     assert stream.errors == "strict"
+
+
+HOSTILE = "a\x1b[2J\x9b\u202e\r\x07b"
+SHOWN = r"a\x1b[2J\x9b\u202e\x0d\x07b"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(Terminal, SHOWN), (io.StringIO, HOSTILE)])
+def test_control_characters_of_others_reach_no_terminal_and_pipes_get_them_as_they_are(
+    commands, monkeypatch, stream, shown
+):
+    out, err = stream(), io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+
+    def run(arguments):
+        print(HOSTILE)
+        print(f"seg: {HOSTILE}", file=sys.stderr)
+        logging.getLogger("other").warning(HOSTILE)
+        raise UsageError(f"{HOSTILE}\nsecond line")
+
+    monkeypatch.setattr(logging.root, "handlers", [])
+    commands.register("hostile", Command(lambda parser: None, run))
+    assert main(["hostile"]) == 2
+    assert out.getvalue() == f"{shown}\n"
+    assert err.getvalue().splitlines() == [
+        f"seg: {SHOWN}",
+        SHOWN,
+        f"seg: error: {SHOWN}",
+        "second line",
+    ]
+    assert (sys.stdout, sys.stderr) == (out, err)
 
 
 @pytest.mark.parametrize(

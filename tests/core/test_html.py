@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from seg_core import html
-from seg_core.html import DARK, LIGHT, Choice, Fact, Markup, element, join, visible
+from seg_core.html import DARK, LIGHT, Choice, Fact, Markup, element, join
+from seg_core.text import visible
 from tests.pages import Page, check_self_contained
 
 

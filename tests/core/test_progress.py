@@ -273,3 +273,25 @@ def test_print_table_on_a_terminal_without_rich_is_plain_text(monkeypatch, capsy
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     print_table(["class", "IoU"], [["sky", "1"]])
     assert capsys.readouterr().out == "class  IoU\nsky      1\n"
+
+
+def test_tables_states_and_messages_show_control_characters_readably(monkeypatch, capsys):
+    hostile, shown = "a\x1b[2J\r\nb\u202e", r"a\x1b[2J\x0d\x0ab\u202e"
+    assert table([hostile, "n"], [[hostile, "1"]]) == f"{shown}  n\n{shown}  1"
+    stream = io.StringIO()
+    StatusLine(stream=stream).message(hostile)
+    PlainProgress(stream).warn(hostile)
+    QuietProgress(stream).warn(hostile)
+    lines = shown.replace(r"\x0a", "\n")
+    assert stream.getvalue() == f"{shown}\n" + f"warning: {lines}\n" * 2
+
+
+@needs_rich
+def test_rich_shows_control_characters_readably(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_table(["class\x9b"], [["a\x1b[2J\u202e\n"]])
+    assert "\x1b[2J" not in (found := capsys.readouterr().out)
+    assert r"a\x1b[2J\u202e\x0a" in found
+    assert r"class\x9b" in found

@@ -1,9 +1,11 @@
 """Text of people's files: marks, line ends, other encodings."""
 
+import io
+
 import pytest
 
-from seg_core.errors import CorruptFileError
-from seg_core.text import decode_text, read_text
+from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.text import VisibleStream, check_encodable, decode_text, read_text, short, visible, visible_lines
 
 TEXT = 'labels = ["Straße", "木"]\nname = "a"\n'
 
@@ -50,3 +52,44 @@ def test_read_text_without_an_end_is_refused(monkeypatch):
 def test_read_text_of_a_path_that_no_file_can_have_is_refused():
     with pytest.raises(CorruptFileError, match="cannot be read: embedded null byte; correct the path"):
         read_text("a\0.toml", "list")
+
+
+# ---- what is shown ---------------------------------------------------------------------------------------------------
+
+HOSTILE = "a\x1b[2J\r\x9b31m\u202eb\u2028\x07\x00\udcff\ud800"
+SHOWN = r"a\x1b[2J\x0d\x9b31m\u202eb\u2028\x07\x00\xff\ud800"
+
+
+def test_visible_makes_control_characters_readable_and_keeps_letters():
+    assert visible(HOSTILE + "\n\t") == SHOWN + r"\x0a\x09"
+    assert visible("Straße 木 ‍é 😀") == "Straße 木 ‍é 😀"
+    assert visible_lines(HOSTILE + "\nb") == SHOWN + "\nb"
+
+
+def test_visible_stream_shows_what_is_printed_and_lets_progress_bars_rewrite_their_line():
+    inside = io.StringIO()
+    stream = VisibleStream(inside)
+    print(HOSTILE, "b\tc", file=stream, flush=True)
+    stream.writelines(["\r 50 %", "\x1b[A\x1b[A", "\x1b[A x\n"])
+    assert inside.getvalue() == f"{SHOWN} b\tc\n\r 50 %\x1b[A\x1b[A\\x1b[A x\n"
+    assert stream.rich_proxied_file is inside
+    assert not stream.isatty()
+
+
+def test_short_shows_a_value_however_deep_it_is():
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert short(deep) == "a list that is nested very deep"
+    assert short("x" * 100) == "'" + "x" * 76 + "..."
+    assert short({"a": 1}) == "{'a': 1}"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a\ud800", r"label = 'a\\ud800' holds half a character, '\\ud800'"), ("abcdef", "label has 6 characters")],
+)
+def test_check_encodable_names_what_no_file_can_hold(text, words):
+    with pytest.raises(InvalidArgumentError, match=words):
+        check_encodable("label", text, 5)
+    check_encodable("label", "a\x1b木", 5)

@@ -297,3 +297,17 @@ def test_exhibit_figure_show_without_a_display_says_to_save_it():
     matplotlib.use("agg")
     with pytest.warns(UserWarning, match="'agg' opens no window, .*; save it to a file"):
         exhibit_figure(plot_running_metrics({"loss": [(0, 1.0)]}), show=True)
+
+
+def test_figures_draw_names_literally_formulas_and_control_characters_too(labels):
+    names = ("$\\frac{$", "a\x1b[2J\u202e", "$1")
+    metadata = DatasetMetadata("three", names, ((9, 8, 7), (255, 0, 0), (0, 0, 255)))
+    image = np.zeros((2, 3, 3), np.uint8)
+    figures = [
+        draw_snapshots(torch.zeros(1, 3, 2, 3), labels[None], labels[None], metadata, titles=["$\\frac{$"]),
+        plot_confusion_matrix(np.eye(3, dtype=np.int64), names),
+        draw_overlay(image, labels, metadata),
+    ]
+    for figure in figures:
+        figure.canvas.draw()  # raises for a formula that is none
+    assert legend_texts(figures[0])[:2] == [r"\$\frac{\$", r"a\x1b[2J\u202e"]

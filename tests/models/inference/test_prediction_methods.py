@@ -4,6 +4,7 @@ import base64
 import copy
 import dataclasses
 import io
+import json
 import pickle
 import re
 import sys
@@ -261,3 +262,23 @@ def test_show_without_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingDependencyError, match=r"figures need matplotlib: pip install 'seg-core\[plot\]'"):
         prediction().show()
+
+
+HOSTILE = ("a\x1b[2J\x9b\u202e\r\nb", r"a\x1b[2J\x9b\u202e\x0d\x0ab")
+
+
+def test_html_shows_control_characters_of_names_readably():
+    metadata = DatasetMetadata("four", (HOSTILE[0], "sky", "tree", "car"))
+    text = re.sub(r"<[^>]*>", "", prediction(metadata=metadata, source=f"{HOSTILE[0]}.jpg")._repr_html_())
+    assert text.count(HOSTILE[1]) >= 2
+    assert not set(text) & set("\x1b\x9b\u202e\r")
+
+
+def test_geojson_has_control_characters_of_names_as_escapes_of_json(tmp_path):
+    pytest.importorskip("rasterio")
+    metadata = DatasetMetadata("four", (HOSTILE[0], "sky", "tree", "car"))
+    prediction(metadata=metadata, source=None).save(tmp_path / "a.geojson")
+    text = (tmp_path / "a.geojson").read_text(encoding="ascii")
+    assert not set(text) & set("\x1b\x7f\r")
+    features = json.loads(text)["features"]
+    assert HOSTILE[0] in {value for feature in features for value in feature["properties"].values()}

@@ -24,6 +24,7 @@ from seg_core.__about__ import __version__
 from seg_core.errors import UsageError, UserError, WriteError, nearest
 from seg_core.parsing import parse_toml
 from seg_core.registry import COMMANDS
+from seg_core.text import VisibleStream, visible_lines
 
 __all__ = ["INTERRUPTED", "Command", "main", "parse_settings", "probabilities"]
 
@@ -145,10 +146,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     former = warnings.formatwarning
     warnings.formatwarning = _warning_line  # worker processes that fork inherit it
     try:
-        with _any_names(), _stdout_errors():
+        with _any_names(), _visible_streams(), _stdout_errors():
             return _dispatch(arguments)
     except UserError as error:
-        print(f"seg: error: {error}", file=sys.stderr)
+        print(f"seg: error: {visible_lines(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("seg: interrupted", file=sys.stderr)
@@ -179,6 +180,26 @@ def _any_names() -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError, ValueError):
             stream.reconfigure(errors=former)
+
+
+@contextlib.contextmanager
+def _visible_streams() -> Iterator[None]:
+    """Makes control characters readable that labels, file names and messages of others hold, see `seg_core.text`.
+
+    Of stdout only if it is a terminal: other programs get the bytes as they are, as from ls.
+    """
+    streams = {"stderr": sys.stderr}
+    if sys.stdout is not None and sys.stdout.isatty():
+        streams["stdout"] = sys.stdout
+    wrapped: dict[str, Any] = {name: VisibleStream(stream) for name, stream in streams.items() if stream is not None}
+    for name, stream in wrapped.items():
+        setattr(sys, name, stream)
+    try:
+        yield
+    finally:
+        for name, stream in wrapped.items():
+            if getattr(sys, name) is stream:
+                setattr(sys, name, streams[name])
 
 
 @contextlib.contextmanager

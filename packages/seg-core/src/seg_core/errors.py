@@ -5,9 +5,11 @@ command shows a `UserError` as one sentence without a traceback; any other excep
 Every message names the argument, the value seen, what is allowed and what to do.
 """
 
+import contextlib
 import difflib
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 __all__ = [
     "ConfigError",
@@ -33,6 +35,7 @@ __all__ = [
     "is_out_of_memory",
     "list_ids",
     "nearest",
+    "reading_file",
 ]
 
 
@@ -40,6 +43,9 @@ __all__ = [
 _NO_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|Unable to allocate|Cannot allocate memory", re.IGNORECASE
 )
+
+
+_LONGEST_REASON = 300  # characters
 
 
 class UserError(Exception):
@@ -162,6 +168,35 @@ class NotEnoughMemoryError(UserError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Returns whether an error of Python or torch means out of memory."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error))))
+
+
+@contextlib.contextmanager
+def reading_file(path: str | os.PathLike[str], advice: str = "write or copy it again") -> Iterator[None]:
+    """Turns any error of reading a file, or of what is made of its content, into one that names the file.
+
+    A damaged file can raise anything in a reader. The error of the reader stays as the cause.
+
+    Args:
+        path: the file.
+        advice: what to do.
+
+    Raises:
+        CorruptFileError: instead of any other error than a `UserError` or a warning.
+        NotEnoughMemoryError: if the machine is out of memory.
+    """
+    try:
+        yield
+    except (UserError, Warning):
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise NotEnoughMemoryError(
+                f"there is not enough memory to read {os.fspath(path)}; close other programs, or use a larger machine"
+            ) from error
+        reason = next(iter(str(error).strip().splitlines()), "")[:_LONGEST_REASON]
+        raise CorruptFileError(
+            f"{os.fspath(path)} is damaged, or not such a file ({type(error).__name__}: {reason}); {advice}"
+        ) from error
 
 
 def id_ranges(ids: Iterable[int], limit: int | None = None) -> str:

@@ -15,6 +15,8 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from seg_core.text import visible
+
 if TYPE_CHECKING:
     import PIL.Image
 
@@ -37,7 +39,6 @@ __all__ = [
     "swatch",
     "table",
     "tile",
-    "visible",
 ]
 
 LIGHT = {
@@ -72,32 +73,12 @@ _POLICY = (
     "form-action 'none'"
 )
 _VOID = ("br", "hr", "img", "input", "link", "meta")
-# control characters, marks that change the direction of what follows, and halves of characters: file names of Linux
-# may hold any, bytes that are not UTF-8 as U+DC80 to U+DCFF
-_HIDDEN = re.compile(
-    "[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffe\uffff\ud800-\udfff]"
-)
 
 
 class Markup(str):
     """HTML that is written as it is; any other string is text and is escaped."""
 
     __slots__ = ()
-
-
-def visible(text: str) -> str:
-    r"""Returns a text whose control characters are readable: `\x1b`, `\u202e`; a byte that is not UTF-8 as `\xff`.
-
-    >>> print(visible("a\x1bb"))
-    a\x1bb
-    """
-    return _HIDDEN.sub(lambda match: _code(ord(match[0])), text)
-
-
-def _code(number: int) -> str:
-    if 0xDC80 <= number <= 0xDCFF:
-        number -= 0xDC00
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 def join(parts: Iterable[str]) -> Markup:

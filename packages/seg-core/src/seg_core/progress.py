@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from seg_core.errors import UsageError
+from seg_core.text import visible, visible_lines
 
 __all__ = [
     "PROGRESS_MODES",
@@ -134,7 +135,7 @@ class PlainProgress(Progress):
 
     def message(self, text: str) -> None:
         """Prints one line."""
-        print(text, file=self._stream, flush=True)
+        print(visible_lines(text), file=self._stream, flush=True)
 
     def warn(self, text: str) -> None:
         """Prints one line."""
@@ -150,7 +151,7 @@ class QuietProgress(Progress):
 
     def warn(self, text: str) -> None:
         """Prints one line."""
-        print(f"warning: {text}", file=self._stream, flush=True)
+        print(f"warning: {visible_lines(text)}", file=self._stream, flush=True)
 
 
 class BarProgress(Progress):
@@ -199,11 +200,11 @@ class BarProgress(Progress):
 
     def message(self, text: str) -> None:
         """Prints a line above the bar."""
-        self._bar.console.print(text, markup=False, highlight=False)
+        self._bar.console.print(visible_lines(text), markup=False, highlight=False)
 
     def warn(self, text: str) -> None:
         """Prints a line above the bar."""
-        self._bar.console.print(f"warning: {text}", markup=False, highlight=False, style="yellow")
+        self._bar.console.print(f"warning: {visible_lines(text)}", markup=False, highlight=False, style="yellow")
 
     def close(self) -> None:
         """Stops drawing."""
@@ -293,6 +294,7 @@ class StatusLine:
         self._shown = ""
 
     def _write(self, text: str, ends: bool = False) -> None:
+        text = visible(text)
         # on a terminal the rest of a longer line must be overwritten
         before = f"\r{text:<{len(self._shown)}}" if self.live else text
         self._shown = "" if ends else text
@@ -317,7 +319,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | Non
             right-aligned.
     """
     align = align or _default_align(header)
-    lines = [list(header), *map(list, rows)]
+    lines = [[visible(cell) for cell in line] for line in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
@@ -345,9 +347,9 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str
 
     shown = Table(box=None, pad_edge=False)
     for place, (title, side) in enumerate(zip(header, align or _default_align(header), strict=True)):
-        shown.add_column(Text(title), justify="left" if side == "l" else "right", no_wrap=place == 0)
+        shown.add_column(Text(visible(title)), justify="left" if side == "l" else "right", no_wrap=place == 0)
     for row in rows:
-        shown.add_row(*map(Text, row))
+        shown.add_row(*(Text(visible(cell)) for cell in row))
     Console().print(shown)
 
 

@@ -1,13 +1,37 @@
-"""Text files that people write: UTF-8 with or without a byte-order mark, UTF-16 and UTF-32 with one, any line ends."""
+"""Text from outside: the text files that people write, and how names and labels of others are shown.
+
+Text files are UTF-8 with or without a byte-order mark, UTF-16 and UTF-32 with one, with any line ends. Whatever is
+shown in a terminal, on a page or in a table goes through `visible`, so that no label or file name can move the cursor,
+change what was printed before, or turn the direction of the text. What is stored stays as it is.
+"""
 
 import codecs
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TextIO
 
-from seg_core.errors import CorruptFileError
+from seg_core.errors import CorruptFileError, InvalidArgumentError
 
-__all__ = ["MAX_TEXT", "decode_text", "read_text"]
+__all__ = [
+    "MAX_TEXT",
+    "VisibleStream",
+    "check_encodable",
+    "decode_text",
+    "read_text",
+    "short",
+    "visible",
+    "visible_lines",
+]
+
+_CURSOR_UP = re.compile("(\x1b\\[A)+")
+_SHOWN = 80  # characters of a value in messages
+# control characters, marks that change the direction of what follows, and halves of characters: file names of Linux
+# may hold any, bytes that are not UTF-8 as U+DC80 to U+DCFF
+_HIDDEN = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffe\uffff\ud800-\udfff]"
+)
 
 # the mark of UTF-32 LE begins with that of UTF-16 LE, so it comes first; these codecs remove the mark
 _MARKS = (
@@ -21,6 +45,97 @@ MAX_TEXT = 1 << 28
 """Bytes of a text file that is read, 256 MiB: about ten million lines of a list of images."""
 
 _SAVE = "save it as UTF-8 (in Windows Notepad: Save as, Encoding: UTF-8)"
+
+
+def visible(text: str) -> str:
+    r"""Returns a text in one line with readable control characters: `\x1b`, `\u202e`; a byte of no UTF-8 as `\xff`.
+
+    >>> print(visible("a\x1bb"))
+    a\x1bb
+    """
+    return _HIDDEN.sub(lambda match: _code(ord(match[0])), text)
+
+
+def visible_lines(text: str) -> str:
+    r"""Returns a text as `visible` does, but with its line ends: for messages of several lines.
+
+    >>> print(visible_lines("a\x1b\nb"))
+    a\x1b
+    b
+    """
+    return "\n".join(map(visible, text.split("\n")))
+
+
+class VisibleStream:
+    """A text stream for people: what is written to it goes through `visible_lines`, except tabs.
+
+    A carriage return at the start of what is written stays, with which progress bars rewrite their line. What formats
+    text for terminals itself, such as rich, writes to the stream inside.
+
+    Args:
+        stream: the stream inside; other attributes are its own.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    @property
+    def rich_proxied_file(self) -> TextIO:
+        """The stream inside, to which rich writes."""
+        return self._stream
+
+    def write(self, text: str) -> int:
+        """Writes a text; returns its length."""
+        start = text[:1] if text[:1] == "\r" else ""
+        if _CURSOR_UP.fullmatch(text):  # of nested progress bars
+            start = text
+        parts = text[len(start) :].split("\t")
+        self._stream.write(start + "\t".join(map(visible_lines, parts)))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Writes several texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _code(number: int) -> str:
+    if 0xDC80 <= number <= 0xDCFF:
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
+
+
+def short(value: object, most: int = _SHOWN) -> str:
+    """Returns a value as Python writes it, shortened to a number of characters, for messages."""
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} that is nested very deep"
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def check_encodable(what: str, text: str, most: int) -> None:
+    """Checks that a text can be written to files and is not too long.
+
+    Args:
+        what: what it is, for messages.
+        text: the text.
+        most: how many characters it may have.
+
+    Raises:
+        InvalidArgumentError: if it is longer, or holds half a character, a lone surrogate, which UTF-8 cannot encode.
+    """
+    if len(text) > most:
+        raise InvalidArgumentError(f"{what} has {len(text)} characters, got {short(text)}; it may have {most}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            f"{what} = {short(text)} holds half a character, {text[error.start]!a}, which no file can hold; correct it"
+        ) from error
 
 
 def read_text(path: str | os.PathLike[str], what: str = "") -> str:

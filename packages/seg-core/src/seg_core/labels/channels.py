@@ -7,12 +7,15 @@ from typing import Any, TypeGuard
 
 from seg_core.checks import is_integer, is_number
 from seg_core.errors import InvalidArgumentError, nearest
+from seg_core.text import check_encodable
 
 __all__ = ["RGB_CHANNELS", "ImageChannels"]
 
 _BYTE = (0.0, 255.0)
 _COLORS = (("red", "green", "blue"), ("r", "g", "b"))
 _MOST = 10.0  # a mean or standard deviation beyond this many times the range is in another unit
+_FARTHEST = 1e30  # end of a range, so that its width and its inverse are numbers of float32
+_LONGEST_NAME = 500  # characters
 _EXAMPLE = '{"names": ["red", "green", "blue", "nir"], "range": [0, 10000]}'
 
 Range = tuple[float, float]
@@ -201,6 +204,8 @@ def _checked_names(key: str, names: Any) -> tuple[str, ...]:
     is_list = isinstance(names, Sequence) and not isinstance(names, str)
     if not is_list or not names or not all(isinstance(name, str) and name.strip() for name in names):
         raise InvalidArgumentError(f"{key} must be a list of names, one per channel, got {names!r}")
+    for name in names:
+        check_encodable(f"a name of {key}", name, _LONGEST_NAME)
     if len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise InvalidArgumentError(f"{key} must all be different, got {twice!r} twice")
@@ -215,14 +220,14 @@ def _checked_range(given: Any, count: int) -> Range | tuple[Range, ...] | None:
     if isinstance(given, Sequence) and len(given) == count and all(map(_is_pair, given)):
         return tuple(map(_pair, given))
     raise InvalidArgumentError(
-        f"channels.range must be [low, high] with low < high, or such a pair for each of {count} channels, got "
-        f"{given!r}"
+        f"channels.range must be [low, high] with low < high <= {_FARTHEST:g}, or such a pair for each of "
+        f"{count} channels, got {given!r}"
     )
 
 
 def _is_pair(value: Any) -> bool:
     is_list = isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2
-    return is_list and all(map(is_number, value)) and value[0] < value[1]
+    return is_list and all(is_number(end) and abs(end) <= _FARTHEST for end in value) and value[0] < value[1]
 
 
 def _pair(value: Sequence[float]) -> Range:

@@ -19,6 +19,7 @@ from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.palette import check_color, default_palette
 from seg_core.labels.tasks import BINARY, MULTICLASS, check_task
 from seg_core.parsing import read_json, read_toml
+from seg_core.text import check_encodable, visible
 
 __all__ = [
     "DatasetMetadata",
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 _MOST_NAMED = 20  # labels in a message
+_LONGEST_NAME = 500  # characters
+_LONGEST_TEXT = 100_000  # of a license or a citation
 _MAX_ID = 65535  # label maps are stored in 8 or 16 bits
 
 
@@ -73,6 +76,7 @@ class DatasetMetadata:
             value = getattr(self, key)
             if not isinstance(value, str):
                 raise InvalidArgumentError(f"{key} must be a string, got {value!r}")
+            check_encodable(key, value, _LONGEST_NAME if key == "name" else _LONGEST_TEXT)
         if not self.name.strip():
             raise InvalidArgumentError("name must not be empty; give the label set a name")
         labels = _check_labels(self.labels)
@@ -278,7 +282,7 @@ def _from_file(path: Path) -> DatasetMetadata:
             f"metadata file {path} must hold a table with 'labels', got a {type(values).__name__}"
         )
     try:
-        return DatasetMetadata.from_dict({"name": path.stem, **values})
+        return DatasetMetadata.from_dict({"name": visible(path.stem), **values})
     except InvalidArgumentError as error:
         raise InvalidArgumentError(f"metadata file {path}: {error}") from error
 
@@ -292,6 +296,7 @@ def _check_labels(labels: Sequence[str]) -> tuple[str, ...]:
     for index, label in enumerate(labels):
         if not isinstance(label, str) or not label.strip():
             raise InvalidArgumentError(f"labels[{index}] must be a name that is not empty, got {label!r}")
+        check_encodable(f"labels[{index}]", label, _LONGEST_NAME)
         if label in seen:
             raise InvalidArgumentError(
                 f"labels[{index}] {label!r} is also labels[{seen[label]}]; class names must be unique"

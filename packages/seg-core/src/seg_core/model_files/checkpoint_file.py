@@ -6,13 +6,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, reading_file
 from seg_core.model_files.foreign_pickle import load_safely
 from seg_core.model_files.paths import find_run_file, split_nest
 from seg_core.model_files.reading import ModelInfo, is_model_file, parse_model_file
 from seg_core.model_files.state_dict import tensors_of
 
 __all__ = ["read_content", "read_tensors"]
+
+_LONGEST_REASON = 300  # characters
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +44,13 @@ def read_tensors(path: str | os.PathLike[str]) -> tuple[str, dict[str, Tensor], 
         logger.warning("weights %s: %s", name, note)
         name = os.fspath(file)
     content = read_content(name)
-    if is_model_file(content):
-        if nest is not None:
-            raise InvalidArgumentError(f"{name} is a model file, which holds one network; remove #{nest}")
-        info, state = parse_model_file(content, name)
-        return name, state, info
-    return name, tensors_of(content, name, nest), None
+    with reading_file(name):
+        if is_model_file(content):
+            if nest is not None:
+                raise InvalidArgumentError(f"{name} is a model file, which holds one network; remove #{nest}")
+            info, state = parse_model_file(content, name)
+            return name, state, info
+        return name, tensors_of(content, name, nest), None
 
 
 def read_content(name: str) -> object:
@@ -68,7 +71,6 @@ def read_content(name: str) -> object:
 
 def _read_safetensors(name: str) -> dict[str, Tensor]:
     try:
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ModuleNotFoundError as error:
         raise InvalidArgumentError(
@@ -76,5 +78,7 @@ def _read_safetensors(name: str) -> dict[str, Tensor]:
         ) from error
     try:
         return load_file(name)
-    except (SafetensorError, OSError) as error:
-        raise CorruptFileError(f"{name} cannot be read as safetensors: {error}; write or copy it again") from error
+    except Exception as error:  # besides its own error it raises those of torch, and of what a damaged header says
+        raise CorruptFileError(
+            f"{name} cannot be read as safetensors: {str(error)[:_LONGEST_REASON]}; write or copy it again"
+        ) from error

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from seg_core.catalog import ModelEntry
 from seg_core.errors import InvalidArgumentError, UnknownNameError, UserError, nearest
+from seg_core.model_files.build_limit import limited_build
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import encode, plain
 from seg_core.own_code import NotImportedError
@@ -109,7 +110,9 @@ def check_tensors(spec: BuildSpec, state: Mapping[str, Tensor]) -> None:
     """
     builder = MODELS.get(spec.builder)
     recipe = _Recipe(id(builder), spec.variant, encode(plain(spec.arguments)), builder, spec.arguments)
-    _compare(_expected_tensors(recipe), state, f"when {spec.builder!r} is built with {_short(dict(spec.arguments))}")
+    with limited_build(state):
+        expected = _expected_tensors(recipe)
+    _compare(expected, state, f"when {spec.builder!r} is built with {_short(dict(spec.arguments))}")
 
 
 def check_own_tensors(network: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -152,7 +155,7 @@ def _expected_tensors(recipe: _Recipe) -> dict[str, tuple[tuple[int, ...], str]]
             with torch.device("meta"):
                 network = _build(recipe.builder, recipe.variant, recipe.arguments)
         except InvalidArgumentError as error:
-            if isinstance(error.__cause__, UserError):
+            if isinstance(error.__cause__, UserError):  # of the builder, or of the limit
                 raise
             # a builder that reads the values of its tensors needs real ones
             network = _build(recipe.builder, recipe.variant, recipe.arguments)

@@ -15,8 +15,11 @@ Protection against a hostile file:
 - TorchScript archives, which `torch.load` would pass to another interpreter, are rejected; so are the tar files of
   torch before 2017, whose unpacking follows links out of its folder.
 
-No protection: a file may still be large or slow to read, crash torch's own reader of bytes if that has an error, or
-hold wrong weights. Only dense tensors are returned, parameters as plain tensors.
+- A file is weighed before it is read (see `seg_core.model_files.weighing`), so that time and memory are in proportion
+  to its size.
+
+No protection: a file may still crash torch's own reader of bytes if that has an error, or hold wrong weights. Only
+dense tensors are returned, parameters as plain tensors.
 """
 
 import contextlib
@@ -24,7 +27,6 @@ import io
 import os
 import pickle
 import pickletools
-import tarfile
 import types
 import warnings
 from collections import OrderedDict
@@ -37,12 +39,12 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import CorruptFileError
+from seg_core.model_files.weighing import is_zip, load_plain, weigh, weigh_archive
 
 __all__ = ["Inert", "consent", "foreign_parts", "is_consented", "load_inert", "load_safely"]
 
 _ENVIRONMENT = "SEG_OLD_CHECKPOINTS"
 _PARTS_SHOWN = 5
-_ZIP_MAGIC = b"PK\x03\x04"
 _LAST_PLAIN_PROTOCOL = 3  # torch.save writes 2; torch's reader of plain tensors supports no later operations
 _LEGACY_PICKLES = 4  # magic number, protocol, system, content; the bytes of the tensors follow
 
@@ -79,7 +81,9 @@ def load_safely(path: str | os.PathLike[str]) -> object:
         CorruptFileError: if it is damaged or of another kind, or holds pickled objects and there is no consent.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return load_plain(path)
+    except CorruptFileError:
+        raise
     except Exception as error:  # torch raises many types for files in other formats
         if is_consented():
             return load_inert(path)
@@ -109,8 +113,9 @@ def load_inert(path: str | os.PathLike[str]) -> object:
         CorruptFileError: if it is damaged or of another kind.
     """
     try:
+        weigh(path)
         with Path(path).open("rb") as file:
-            _refuse_other_formats(file)
+            _refuse_programs(file)
             # torch uses the module's name, `Unpickler` and `load`
             module = types.SimpleNamespace(__name__=__name__, Unpickler=_InertUnpickler, load=_load)
             with warnings.catch_warnings():
@@ -139,7 +144,8 @@ def foreign_parts(path: str | os.PathLike[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     with contextlib.suppress(Exception), Path(path).open("rb") as file:
-        if _is_zip(file):
+        if is_zip(file):
+            weigh_archive(path)
             content = torch._C.PyTorchFileReader(file).get_record("data.pkl")
             found |= dict.fromkeys(_parts(io.BytesIO(content)))
         else:
@@ -273,25 +279,12 @@ def _load(file: IO[bytes], **options: Any) -> Any:
     return _InertUnpickler(file, **options).load()
 
 
-def _refuse_other_formats(file: IO[bytes]) -> None:
-    if _is_zip(file):
-        if "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records():
-            raise CorruptFileError(
-                f"{file.name} is a TorchScript archive, a program and not a checkpoint; save model.state_dict() instead"
-            )
-    elif tarfile.is_tarfile(file):
+def _refuse_programs(file: IO[bytes]) -> None:
+    if is_zip(file) and "constants.pkl" in torch._C.PyTorchFileReader(file).get_all_records():
         raise CorruptFileError(
-            f"{file.name} is a tar archive, which torch wrote before 2017 and which is not supported; if you trust it, "
-            "load it with torch and save its state_dict again"
+            f"{file.name} is a TorchScript archive, a program and not a checkpoint; save model.state_dict() instead"
         )
     file.seek(0)
-
-
-def _is_zip(file: IO[bytes]) -> bool:
-    file.seek(0)
-    magic = file.read(len(_ZIP_MAGIC))
-    file.seek(0)
-    return magic == _ZIP_MAGIC
 
 
 def _parts(pickled: IO[bytes]) -> Iterator[str]:

@@ -22,7 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError, InvalidTypeError, MissingModelFileError, counted
+from seg_core.errors import (
+    CorruptFileError,
+    InvalidArgumentError,
+    InvalidTypeError,
+    MissingModelFileError,
+    counted,
+    reading_file,
+)
 from seg_core.files.atomic import atomic_path, torch_write_error
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.comparison import check_several_outputs, difference_of_classes
@@ -43,7 +50,9 @@ from seg_core.model_files.fit import (
     unwrap,
 )
 from seg_core.model_files.paths import find_run_file, other_kind
+from seg_core.model_files.plain_values import check_name, check_plain
 from seg_core.model_files.reading import FORMAT, FORMAT_VERSION, ModelInfo, description_of, parse_model_file
+from seg_core.model_files.weighing import load_plain
 from seg_core.registry import MODELS
 from seg_core.transforms.preprocessing import Preprocessing
 from seg_core.versions import installed_versions
@@ -205,7 +214,8 @@ def load_model(
     wide = _widest(*state.values(), *model.state_dict().values())
     if wide is not None and any(t.dtype != wide for t in model.state_dict().values() if t.is_floating_point()):
         model = model.to(wide)
-    model.load_state_dict(state, strict=True)
+    with reading_file(path):
+        model.load_state_dict(state, strict=True)
     model.model_info = info  # type: ignore[assignment]  # a plain attribute; nn.Module's stub has tensors and modules
     return model.to(map_location).eval()
 
@@ -219,12 +229,15 @@ def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[s
             f"there is no model file {path}; give the path of one that training wrote (model.pt)"
         )
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
+    except CorruptFileError:
+        raise
     except Exception as error:  # a damaged archive or pickle can raise anything in torch's reader
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         otherwise = f"cannot be read: it is truncated or no model file ({reason}); write or copy it again"
         raise CorruptFileError(f"{path} {other_kind(path) or otherwise}") from error
-    return parse_model_file(content, path, verify)
+    with reading_file(path):
+        return parse_model_file(content, path, verify)
 
 
 def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
@@ -248,7 +261,9 @@ def _checked_spec(network: nn.Module, metadata: DatasetMetadata) -> BuildSpec:
             f"model.build_spec names the builder {spec.builder!r}, which is not registered, so the file could not be "
             f"loaded; register it by seg_core.registry.MODELS.register({spec.builder!r}, builder)"
         )
-    spec = BuildSpec(spec.builder, spec.variant, _plain_argument("model.build_spec.arguments", dict(spec.arguments)))
+    check_name("model.build_spec.builder", spec.builder)
+    arguments = _plain_argument("model.build_spec.arguments", dict(spec.arguments), finite=True)
+    spec = BuildSpec(spec.builder, spec.variant, arguments)
     try:
         check_description(spec)
     except InvalidArgumentError as error:
@@ -303,13 +318,16 @@ def _protocol(given: EvaluationProtocol | Mapping[str, Any] | str | None) -> tup
         raise InvalidArgumentError(f"protocol holds values of a wrong type ({error}): {given!r}") from error
 
 
-def _plain_argument(name: str, values: dict[Any, Any]) -> dict[str, Any]:
+def _plain_argument(name: str, values: dict[Any, Any], finite: bool = False) -> dict[str, Any]:
     if wrong := [key for key in values if not isinstance(key, str)]:
         raise InvalidArgumentError(f"{name} has the key {wrong[0]!r}; a model file holds tables with names as keys")
     try:
         found: dict[str, Any] = plain(values)
     except TypeError as error:
         raise InvalidArgumentError(f"{name}{error}; a model file holds numbers, strings, lists and tables") from error
+    except RecursionError as error:
+        raise InvalidArgumentError(f"{name} holds itself, or is nested very deep; a model file holds tables") from error
+    check_plain(name, found, finite=finite)
     return found
 
 

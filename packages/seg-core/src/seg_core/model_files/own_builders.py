@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from seg_core.catalog import ModelEntry
-from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, reading_file
 from seg_core.model_files.checkpoint_file import read_tensors
 from seg_core.model_files.fit import check_own_tensors
 from seg_core.model_files.paths import looks_like_path, split_nest
@@ -58,5 +58,8 @@ def load_file(network: nn.Module, file: str, builder: str) -> None:
         raise CorruptFileError(
             f"{path} is not of the network that {builder} builds with these options and number of classes: {error}"
         ) from error
-    network.load_state_dict(state, strict=False)  # the tensors are the same; other state, such as extra, may be missing
+    with reading_file(path):
+        network.load_state_dict(
+            state, strict=False
+        )  # the tensors are the same; other state, such as extra, may be missing
     network.model_info = info  # type: ignore[assignment]  # a plain attribute

@@ -71,7 +71,10 @@ def looks_like_path(text: str) -> bool:
 
 def other_kind(path: str | os.PathLike[str]) -> str:
     """Returns "is no model file: it is ..." with what to do for other files of torch, or "" if it is none of those."""
+    from seg_core.model_files.weighing import weigh_archive  # imports torch
+
     try:
+        weigh_archive(path)  # before it is unpacked for its checksums
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()}
             if archive.testzip() is not None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from seg_core.__about__ import __version__
@@ -20,6 +19,9 @@ from seg_core.metrics.thresholds import class_thresholds
 from seg_core.model_files.build_spec import BuildSpec
 from seg_core.model_files.digest import digest_of, plain
 from seg_core.model_files.paths import told_of_checkpoint
+from seg_core.model_files.plain_values import check_name, check_plain
+from seg_core.model_files.state_dict import is_dense
+from seg_core.text import short
 from seg_core.transforms.preprocessing import Preprocessing
 
 __all__ = [
@@ -36,7 +38,7 @@ FORMAT = "seg-model"
 FORMAT_VERSION = 3  # 1 has no digest, 1 and 2 have "form" and "licence" instead of "variant" and "license"
 # keys by which a model file is recognized even if one of them is damaged
 _OWN_KEYS = ("format_version", "builder", "arguments", "metadata", "preprocessing", "digest")
-_SHOWN = 80  # characters of a value in messages
+_LONGEST_REASON = 1000  # characters
 
 
 _warned_of_no_digest = False
@@ -117,20 +119,17 @@ def parse_model_file(
             "and save it again with save_model; this warning is given once",
             stacklevel=4,
         )
-    try:
-        return parse_description(path, content, found), state
-    except RecursionError as error:
-        raise CorruptFileError(f"{path} is a damaged model file: its description contains itself") from error
+    return parse_description(path, content, found), state
 
 
 def _tensors(path: str | os.PathLike[str], content: dict[Any, Any]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = _take(path, content, "state_dict", dict, "tensors by name")
     size = Path(path).stat().st_size
     for name, tensor in state.items():
-        if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
-            raise _wrong(path, f"state_dict[{name!r}]", type(tensor).__name__, "a dense tensor with a name")
+        if type(name) is not str or type(tensor) not in (Tensor, nn.Parameter) or not is_dense(tensor):
+            raise _wrong(path, f"state_dict[{short(name)}]", type(tensor).__name__, "a dense tensor with a name")
         if tensor.nbytes > size:  # before its values are read, which would allocate memory
-            raise _wrong(path, f"state_dict[{name!r}]", tuple(tensor.shape), "a tensor that fits into the file")
+            raise _wrong(path, f"state_dict[{short(name)}]", tuple(tensor.shape), "a tensor that fits into the file")
     return state
 
 
@@ -178,11 +177,11 @@ def parse_description(path: str | os.PathLike[str], content: dict[Any, Any], fou
     """
     take = functools.partial(_take, path, content)
     spec = BuildSpec(
-        take("builder", str, "the name of a model"),
-        take("variant" if found > 2 else "form", str, "the name of a variant"),
-        _plain_table(path, "arguments", take("arguments", dict, "a table of plain values")),
+        _name(path, "builder", take("builder", str, "the name of a model")),
+        _name(path, "variant", take("variant" if found > 2 else "form", str, "the name of a variant")),
+        _plain_table(path, "arguments", take("arguments", dict, "a table of plain values"), finite=True),
     )
-    facts = take("metadata", dict, "a table")
+    facts = _plain_table(path, "metadata", take("metadata", dict, "a table"))
     if found < 3 and "licence" in facts:
         facts = {"license" if key == "licence" else key: value for key, value in facts.items()}
     metadata = _made(path, "metadata", DatasetMetadata.from_dict, facts)
@@ -193,22 +192,25 @@ def parse_description(path: str | os.PathLike[str], content: dict[Any, Any], fou
     versions = take("versions", dict, "versions by package")
     if not all(type(name) is str and type(value) is str for name, value in versions.items()):
         raise _wrong(path, "versions", versions, "versions by package")
+    _plain_table(path, "versions", versions)
     if found == 1:
         protocol, text = {}, take("protocol", str, "a sentence")
     else:
         protocol, text = take("protocol", dict, "a table"), take("protocol_text", str, "a sentence")
+    _plain_table(path, "protocol", {"text": text, **protocol})
     if protocol:
-        _made(path, "protocol", EvaluationProtocol.from_dict, protocol)
+        _made(path, "protocol", _sentence, protocol)
     thresholds = content.get("thresholds")
     if thresholds is not None:
         kept = functools.partial(_thresholds, metadata=metadata)
         thresholds = _made(path, "thresholds", kept, thresholds)
+    normalization = _plain_table(path, "preprocessing", take("preprocessing", dict, "a table"))
     # the channels stand in the metadata alone, so that the two cannot differ
     from_dict = functools.partial(Preprocessing.from_dict, channels=metadata.channels)
     return ModelInfo(
         spec=spec,
         metadata=metadata,
-        preprocessing=_made(path, "preprocessing", from_dict, take("preprocessing", dict, "a table")),
+        preprocessing=_made(path, "preprocessing", from_dict, normalization),
         metrics=_plain_table(path, "metrics", take("metrics", dict, "a table of plain values")),
         protocol=protocol,
         protocol_text=text,
@@ -233,33 +235,38 @@ def _take(path: str | os.PathLike[str], content: dict[Any, Any], key: str, kind:
     return value
 
 
-def _plain_table(path: str | os.PathLike[str], key: str, table: dict[Any, Any]) -> dict[str, Any]:
-    for name, value in table.items():
-        if type(name) is not str:
-            raise _wrong(path, f"{key} has the key", name, "a name")
-        if not _is_plain(value):
-            raise _wrong(path, f"{key}[{name!r}]", value, "numbers, strings, lists and tables")
+def _sentence(protocol: Mapping[str, Any]) -> str:
+    """Returns a protocol as a sentence, which fails if its inner values have other types."""
+    return str(EvaluationProtocol.from_dict(protocol))
+
+
+def _name(path: str | os.PathLike[str], key: str, value: str) -> str:
+    try:
+        if value or key != "variant":  # a network without variants has none
+            check_name(key, value)
+    except InvalidArgumentError as error:
+        raise CorruptFileError(f"{path} is a damaged model file: {error}") from error
+    return value
+
+
+def _plain_table(path: str | os.PathLike[str], key: str, table: dict[Any, Any], finite: bool = False) -> dict[str, Any]:
+    try:
+        check_plain(key, table, finite=finite)
+    except InvalidArgumentError as error:
+        raise CorruptFileError(f"{path} is a damaged model file: {error}") from error
     return table
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    if isinstance(value, dict):
-        return all(_is_plain(inner) for pair in value.items() for inner in pair)
-    return value is None or type(value) in (bool, int, float, str)
 
 
 def _made(path: str | os.PathLike[str], key: str, make: Callable[[Mapping[str, Any]], Any], values: Any) -> Any:
     try:
         return make(values)
     except UserError as error:
-        raise CorruptFileError(f"{path} is a damaged model file: {key}: {error}") from error
+        text = str(error)  # it may show a long list
+        shown = text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "..."
+        raise CorruptFileError(f"{path} is a damaged model file: {key}: {shown}") from error
     except Exception as error:  # unexpected types
         raise _wrong(path, key, values, f"what save_model writes ({type(error).__name__}: {error})") from error
 
 
 def _wrong(path: str | os.PathLike[str], key: str, value: object, allowed: str) -> CorruptFileError:
-    shown = repr(value)
-    shown = shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
-    return CorruptFileError(f"{path} is a damaged model file: {key} = {shown}: must be {allowed}")
+    return CorruptFileError(f"{path} is a damaged model file: {key} = {short(value)}: must be {allowed}")

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+import torch
 from torch import Tensor
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError, nearest
+from seg_core.text import short
 
-__all__ = ["networks_in", "tensors_of"]
+__all__ = ["is_dense", "networks_in", "tensors_of"]
 
 # names under which training scripts save a network; the first is mmsegmentation's and Lightning's
 _NESTS = (
@@ -57,7 +59,7 @@ def tensors_of(
         InvalidArgumentError: if there are several such dicts and none is chosen, or there is no `nest`.
     """
     if nest is not None:
-        return _chosen(_all_states(content), nest, source)
+        return _dense(_chosen(_all_states(content), nest, source), source)
     found = networks_in(content, source)
     if preferred is not None and preferred in found:
         found = {preferred: found[preferred]}
@@ -67,7 +69,7 @@ def tensors_of(
         raise InvalidArgumentError(
             f"{source} holds several networks: {counts}; choose one by its name after a #, as in {source}#{first}"
         )
-    return next(iter(found.values()))
+    return _dense(next(iter(found.values())), source)
 
 
 def networks_in(content: object, source: str) -> dict[str, dict[str, Tensor]]:
@@ -135,6 +137,22 @@ def _states(content: object, place: str = "", depth: int = _DEPTH) -> Iterator[t
 
 def _plain(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Returns whether a tensor has a value for each item: it is not sparse, quantized or without storage."""
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+
+
+def _dense(state: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    for name, tensor in state.items():
+        if not is_dense(tensor):
+            kind = "quantized" if tensor.is_quantized else "sparse" if tensor.layout != torch.strided else "empty"
+            raise CorruptFileError(
+                f"{source} holds {short(name)} as a {kind} tensor, which no network here has; write the file from a "
+                "network of dense tensors with values"
+            )
+    return state
 
 
 def _is_state(content: object) -> TypeGuard[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 from torch import Tensor
 
 from seg_core.catalog import ModelEntry, WeightsEntry
-from seg_core.errors import InvalidTypeError, UnknownNameError, nearest
+from seg_core.errors import InvalidTypeError, UnknownNameError, nearest, reading_file
 from seg_core.files.download import fetch
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.model_files.foreign_pickle import load_safely
@@ -149,7 +149,9 @@ class WeightsEnum(Enum, metaclass=_WeightsEnumMeta):
         """
         path = fetch(self.url, self._weights.hash, progress)
         # a published file is for inference: of several networks the one under the usual name is meant
-        return tensors_of(load_safely(path), os.fspath(path), preferred="state_dict")
+        content = load_safely(path)
+        with reading_file(path):
+            return tensors_of(content, os.fspath(path), preferred="state_dict")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}.{self.name}"

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from seg_core.errors import MissingDependencyError
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.legend import short_name
+from seg_core.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-__all__ = ["DPI", "MAX_NAME", "add_legend", "class_patches", "figure_class", "legend_layout", "patch"]
+__all__ = ["DPI", "MAX_NAME", "add_legend", "class_patches", "figure_class", "legend_layout", "literal", "patch"]
 
 DPI = 120
 MAX_NAME = 28  # characters of a class name
@@ -43,12 +44,17 @@ def class_patches(class_ids: Iterable[int], metadata: DatasetMetadata) -> list["
     return [patch(metadata.colors[i], short_name(metadata.labels[i], MAX_NAME)) for i in class_ids]
 
 
+def literal(text: str) -> str:
+    """Returns a text that matplotlib draws as it is: its formulas begin with $, and it has no control characters."""
+    return visible(text).replace("$", r"\$")
+
+
 def patch(color: Sequence[int], label: str) -> "Patch":
     """Returns an entry of a legend: a color, 0 to 255 per channel, and its name."""
     from matplotlib.patches import Patch
 
     # the edge shows white classes on white paper
-    return Patch(facecolor=_unit(color), label=label, edgecolor="0.5", linewidth=0.5)
+    return Patch(facecolor=_unit(color), label=literal(label), edgecolor="0.5", linewidth=0.5)
 
 
 def add_legend(figure: "Figure", patches: list["Patch"], columns: int) -> None:

@@ -21,7 +21,16 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.figure_parts import DPI, MAX_NAME, add_legend, class_patches, figure_class, legend_layout, patch
+from seg_core.plots.figure_parts import (
+    DPI,
+    MAX_NAME,
+    add_legend,
+    class_patches,
+    figure_class,
+    legend_layout,
+    literal,
+    patch,
+)
 from seg_core.plots.legend import short_name
 from seg_core.plots.overlay import ImageLike, Labels, colorize, has_ignored, image_array, overlay, seen_classes
 
@@ -101,7 +110,7 @@ def draw_snapshots(
             if index == 0:
                 axis.set_title(("image", "ground truth", "prediction")[column], fontsize=10)
         if titles is not None:
-            axes[index][0].set_xlabel(titles[index], fontsize=8, labelpad=2, loc="left")
+            axes[index][0].set_xlabel(literal(titles[index]), fontsize=8, labelpad=2, loc="left")
     add_legend(figure, patches, columns)
     return figure
 
@@ -177,7 +186,7 @@ def plot_confusion_matrix(matrix: npt.ArrayLike | Tensor, labels: Sequence[str],
     numbered = num_classes <= _MAX_NUMBERED_CLASSES
     cell = 0.42 if numbered else max(0.11, 0.42 * _MAX_NUMBERED_CLASSES / num_classes)
     font = 9 if numbered else max(5.0, min(9.0, cell * 72 * 0.8))
-    names = [short_name(label, MAX_NAME) for label in labels]
+    names = [literal(short_name(label, MAX_NAME)) for label in labels]
     margin = max(map(len, names)) * font / 72 * 0.6 + 0.6
     side = num_classes * cell
     figure = new_figure(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.text import visible
 
 __all__ = ["add_legend", "draw_name", "hatching", "short_name"]
 
@@ -79,7 +80,8 @@ def add_legend(
 
 
 def short_name(name: str, limit: int, ellipsis: str = "…") -> str:
-    """Returns a name of at most `limit` characters; a longer one ends with the ellipsis."""
+    """Returns a name of at most `limit` characters, all of them visible; a longer one ends with the ellipsis."""
+    name = visible(name)
     return name if len(name) <= limit else name[: limit - len(ellipsis)].rstrip() + ellipsis
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
-from seg_core.plots.figure_parts import DPI, add_legend, class_patches, figure_class, legend_layout, patch
+from seg_core.plots.figure_parts import DPI, add_legend, class_patches, figure_class, legend_layout, literal, patch
 from seg_core.plots.overlay import ImageLike, Labels, colorize, has_ignored, image_array, seen_classes
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def draw_masks(
         left.imshow(image)
         right.imshow(colors, interpolation="nearest")  # colors of classes are never mixed
         if titles is not None:
-            left.set_title(titles[index], fontsize=8, loc="left", pad=3)
+            left.set_title(literal(titles[index]), fontsize=8, loc="left", pad=3)
             left.title.set_in_layout(False)  # it reaches over the mask
     add_legend(figure, patches, legend_columns)
     return figure

@@ -38,6 +38,9 @@ _IMAGENET = {"mean": tuple(map(float, IMAGENET_MEAN)), "std": tuple(map(float, I
 
 # A resize beyond this many pixels is most likely a mistake.
 _MOST_ENLARGED = 2**26
+_LARGEST_SCALE = 100
+_LONGEST_SIDE = 2**20  # pixels
+_LARGEST_NUMBER = 1e6  # of means and standard deviations, and the inverse of the smallest standard deviation
 
 RESIZE_FORMS = ("scale", "shorter_side", "longer_side", "size")
 
@@ -85,16 +88,24 @@ class Preprocessing:
             )
         if self.scale is not None and not (is_number(self.scale) and self.scale > 0):
             raise InvalidArgumentError(f"scale must be a factor above 0 or None, got {self.scale!r}")
+        if self.scale is not None and not 1 / _LARGEST_SCALE <= self.scale <= _LARGEST_SCALE:
+            raise InvalidArgumentError(
+                f"scale must be a factor from {1 / _LARGEST_SCALE:g} to {_LARGEST_SCALE}, got {self.scale!r}"
+            )
         for name in ("shorter_side", "longer_side"):
             side = getattr(self, name)
             if side is not None and not is_integer(side, 1):
                 raise InvalidArgumentError(f"{name} must be pixels, an integer >= 1, or None, got {side!r}")
+            if side is not None and side > _LONGEST_SIDE:
+                raise InvalidArgumentError(f"{name} must be at most {_LONGEST_SIDE:,} pixels, got {side!r}")
         if self.size is not None:
             is_pair = isinstance(self.size, list | tuple) and len(self.size) == 2
             if not (is_pair and all(is_integer(side, 1) for side in self.size)):
                 raise InvalidArgumentError(
                     f"size must be (height, width) in pixels, two integers >= 1, or None, got {self.size!r}"
                 )
+            if max(self.size) > _LONGEST_SIDE:
+                raise InvalidArgumentError(f"size must be at most {_LONGEST_SIDE:,} pixels a side, got {self.size!r}")
             object.__setattr__(self, "size", (self.size[0], self.size[1]))
 
     @property
@@ -307,7 +318,13 @@ def mean_or_std(name: str, given: Sequence[float] | None, channels: ImageChannel
             f"{name} is not known for the {channels}: give {name}, one number per channel, of values scaled to 0 "
             f"to 1, or give the channels a {name} (`seg datasets stats` measures it)"
         )
-    return channel_numbers(name, _IMAGENET[name] if numbers is None else numbers, channels, positive=name == "std")
+    found = channel_numbers(name, _IMAGENET[name] if numbers is None else numbers, channels, positive=name == "std")
+    least = 1 / _LARGEST_NUMBER if name == "std" else -_LARGEST_NUMBER
+    if not all(least <= number <= _LARGEST_NUMBER for number in found):
+        raise InvalidArgumentError(
+            f"{name} must be of values scaled to 0 to 1, from {least:g} to {_LARGEST_NUMBER:g}, got {found!r}"
+        )
+    return found
 
 
 def channel_numbers(

@@ -20,7 +20,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from seg_core.errors import UnknownNameError
+from seg_core.errors import UnknownNameError, reading_file
 from seg_core.files.download import fetch
 from seg_core.interfaces import FeatureInfo
 from seg_core.model_files.foreign_pickle import load_safely
@@ -284,8 +284,9 @@ def xception(
     if weights not in MEMBERS:
         raise UnknownNameError(f"unknown weights_backbone {weights!r} of xception. Known: {', '.join(MEMBERS)}")
     backbone = Xception(3, output_stride)
-    tensors = tensors_of(load_safely(path := fetch(IMAGENET, progress=progress)), str(path))
-    backbone.load_state_dict(XCEPTION.convert(tensors))
+    path = fetch(IMAGENET, progress=progress)
+    with reading_file(path):
+        backbone.load_state_dict(XCEPTION.convert(tensors_of(load_safely(path), str(path))))
     first: Any = backbone.stem[0]
     first[0] = with_in_channels(first[0], in_channels, keep=True)
     return backbone

@@ -2,10 +2,10 @@
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from seg_core.checks import is_integer
-from seg_core.errors import CorruptFileError
+from seg_core.errors import CorruptFileError, reading_file
 from seg_core.files.json_text import parse_json, to_json
 from seg_core.model_files.reading import ModelInfo, description_of, parse_description
 
@@ -18,6 +18,7 @@ DESCRIPTION_KEY = "seg"
 """Name of the description in a file: the key of ONNX's metadata and OpenVINO's rt_info, the extra file of pt2."""
 
 _FORMAT_VERSION = 1
+_LONGEST_SIDE = 2**16  # pixels
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,10 @@ class ExportDescription:
         if version > _FORMAT_VERSION:
             raise CorruptFileError(f"{path} was exported by a newer seg-models; upgrade seg-models")
         size, least = values.get("size"), values.get("min_size")
-        is_size = isinstance(size, list) and len(size) == 2 and all(is_integer(side, 1) for side in size)
+        is_size = isinstance(size, list) and len(size) == 2 and all(map(_is_side, size))
         allowed = {
             "size": size is None or is_size,
-            "min_size": is_integer(least, 1),
+            "min_size": _is_side(least),
             "normalizes": isinstance(values.get("normalizes"), bool),
             "labels": isinstance(values.get("labels"), bool),
             "precision": values.get("precision") in ("fp32", "fp16", "int8"),
@@ -106,11 +107,17 @@ class ExportDescription:
             if not fits:
                 shown = repr(values.get(key))[:80]
                 raise CorruptFileError(f"{path}: {key} = {shown} in its description; export the model again")
+        with reading_file(path, "export the model again"):
+            info = parse_description(path, values)
         return cls(
-            parse_description(path, values),
+            info,
             size=None if size is None else (size[0], size[1]),
-            **{key: values[key] for key in allowed if key != "size"},
+            **{key: values.get(key) for key in allowed if key != "size"},
         )
+
+
+def _is_side(value: object) -> TypeGuard[int]:
+    return is_integer(value, 1) and value <= _LONGEST_SIDE
 
 
 def not_described(path: str | os.PathLike[str]) -> CorruptFileError:

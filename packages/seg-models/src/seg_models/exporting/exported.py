@@ -7,12 +7,15 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, is_out_of_memory
 from seg_core.model_files.reading import ModelInfo
 from seg_core.transforms.preprocessing import value_scale
 from seg_models.exporting.description import ExportDescription
 
 __all__ = ["ExportedNetwork"]
+
+
+_LONGEST_REASON = 300  # characters
 
 
 class ExportedNetwork(nn.Module, ABC):
@@ -75,6 +78,7 @@ class ExportedNetwork(nn.Module, ABC):
 
         Raises:
             InvalidArgumentError: if the file was not exported for this size or number of channels.
+            CorruptFileError: if it fails, or computes something else than it describes.
         """
         size, channels = (images.shape[-2], images.shape[-1]), self.model_info.metadata.channels
         fixed = self.description.size
@@ -94,9 +98,32 @@ class ExportedNetwork(nn.Module, ABC):
             inputs = inputs * width + low
         inputs = inputs.contiguous()
         # of one size, the number of images is fixed too
-        parts = [self.run(part) for part in (torch.split(inputs, 1) if fixed is not None else [inputs])]
+        parts = [self._checked(part) for part in (torch.split(inputs, 1) if fixed is not None else [inputs])]
         labels = [part for _, part in parts if part is not None]
         return torch.cat([logits for logits, _ in parts]), torch.cat(labels) if labels else None
+
+    def _checked(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns what the file computes, if it has the shape that the description says."""
+        try:
+            logits, labels = self.run(images)
+        except UserError:
+            raise
+        except Exception as error:  # runtimes' errors have no common class; a damaged file may fail only here
+            if is_out_of_memory(error):
+                raise
+            reason = next(iter(str(error).strip().splitlines()), "")[:_LONGEST_REASON]
+            raise CorruptFileError(
+                f"{self.path} fails for images of {images.shape[-2]}x{images.shape[-1]} pixels "
+                f"({type(error).__name__}: {reason}): there is too little memory, or it is damaged; use a smaller "
+                "--tile, or export the model again"
+            ) from error
+        expected = (len(images), self.model_info.metadata.num_classes, *images.shape[-2:])
+        if tuple(logits.shape) != expected:
+            raise CorruptFileError(
+                f"{self.path} computes logits of shape {tuple(logits.shape)}, but its description says {expected}; "
+                "export the model again"
+            )
+        return logits, labels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Returns `"out"`: float32 logits (N, K, H, W) on the device of the images (N, C, H, W)."""

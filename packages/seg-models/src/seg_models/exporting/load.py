@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seg_core.errors import InvalidArgumentError, MissingModelFileError
+from seg_core.errors import InvalidArgumentError, MissingModelFileError, reading_file
 from seg_models.catalog import EXPORT_SUFFIXES
 from seg_models.exporting.exported import ExportedNetwork
 from seg_models.inference.predictor import Predictor
@@ -28,7 +28,8 @@ def load_exported_network(path: str | os.PathLike[str]) -> ExportedNetwork:
     file = Path(path)
     if not file.is_file():
         raise MissingModelFileError(f"there is no exported file {file}; seg export writes one")
-    return _reader(file)(file)
+    with reading_file(file, "export the model again"):
+        return _reader(file)(file)
 
 
 def _reader(file: Path) -> Callable[[Path], ExportedNetwork]:

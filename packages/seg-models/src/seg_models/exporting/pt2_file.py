@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seg_core.errors import CorruptFileError
+from seg_core.model_files.weighing import weigh_archive
 from seg_models.exporting.description import DESCRIPTION_KEY, ExportDescription, not_described
 from seg_models.exporting.exported import ExportedNetwork
 from seg_models.exporting.quiet import quiet
@@ -43,10 +44,11 @@ class Pt2Network(ExportedNetwork):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         extra = {_FILE: ""}
         try:
+            weigh_archive(path)
             with quiet():
                 program = torch.export.load(path, extra_files=extra)
                 module = program.module()
-        except FileNotFoundError:
+        except (FileNotFoundError, CorruptFileError):
             raise
         except Exception as error:  # torch's reader raises whatever it meets
             raise CorruptFileError(

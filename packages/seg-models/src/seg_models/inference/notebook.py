@@ -15,6 +15,7 @@ from PIL import Image
 from seg_core.labels.channels import RGB_CHANNELS
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.plots.overlay import overlay
+from seg_core.text import visible
 
 __all__ = ["in_notebook", "percent", "prediction_html", "show_html"]
 
@@ -75,8 +76,9 @@ def prediction_html(
     lines = [_line(_color(metadata.colors[metadata.class_id(n)]), n, count / pixels) for n, count in areas.items()]
     if ignored:
         lines.append(_line("none", "(ignored)", ignored / pixels))
+    title = html.escape(visible(title))
     return (
-        f'<div><div>{html.escape(title)}</div><img alt="{html.escape(title)}" style="{style}" src="{_data_uri(shown)}">'
+        f'<div><div>{title}</div><img alt="{title}" style="{style}" src="{_data_uri(shown)}">'
         f"<div>{' '.join(lines)}</div></div>"
     )
 
@@ -95,7 +97,7 @@ def percent(fraction: float) -> str:
 def _line(background: str, name: str, fraction: float) -> str:
     return (
         f'<span style="display:inline-block;margin-right:1em"><span style="{_CHIP}{background}"></span> '
-        f"{html.escape(name)} {html.escape(percent(fraction))}</span>"
+        f"{html.escape(visible(name))} {html.escape(percent(fraction))}</span>"
     )
 
 

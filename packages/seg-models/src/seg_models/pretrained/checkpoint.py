@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, reading_file
 from seg_core.model_files.checkpoint_file import read_content, read_tensors
 from seg_core.model_files.reading import ModelInfo, is_model_file, parse_model_file
 from seg_core.model_files.state_dict import networks_in
@@ -106,7 +106,8 @@ def networks_in_file(path: str | os.PathLike[str]) -> ModelInfo | dict[str, dict
         CorruptFileError: if it is damaged, or holds no tensors by name.
     """
     content = read_content(os.fspath(path))
-    return parse_model_file(content, path)[0] if is_model_file(content) else networks_in(content, os.fspath(path))
+    with reading_file(path):
+        return parse_model_file(content, path)[0] if is_model_file(content) else networks_in(content, os.fspath(path))
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,16 @@ def load_checkpoint(
             f"{checkpoint.source} is not of this network with these options: {found}. Choose the model, variant and "
             "options that the checkpoint was trained with"
         )
+    with reading_file(checkpoint.source):
+        return _load(network, checkpoint, build, class_names)
+
+
+def _load(
+    network: nn.Module,
+    checkpoint: Checkpoint,
+    build: Callable[[int], nn.Module],
+    class_names: Sequence[str] | None,
+) -> tuple[str, ...]:
     own, given = network.state_dict(), checkpoint.tensors
     partly: tuple[str, ...] = ()
     if class_names is not None:

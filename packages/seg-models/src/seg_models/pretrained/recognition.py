@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_core.catalog import ModelEntry
-from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, reading_file
 from seg_core.files.download import read_manifest
 from seg_core.registry import MODELS
 from seg_models.pretrained.checkpoint import Checkpoint, Misfit, misfit, misfit_of_shapes
@@ -153,6 +153,10 @@ class _Candidate:
 
     def read(self, checkpoint: Checkpoint) -> list[_Reading]:
         """Returns the checkpoint read under the names of each project, up to the first that fits."""
+        with reading_file(checkpoint.source, _ADVICE):  # names and shapes of any file
+            return self._read(checkpoint)
+
+    def _read(self, checkpoint: Checkpoint) -> list[_Reading]:
         readings: list[_Reading] = []
         for table in self.tables:
             tensors: Mapping[str, Tensor] = table.convert(checkpoint.tensors)

@@ -5,7 +5,6 @@ with a checksum per entry, so damage is detected.
 """
 
 import os
-import pickle
 import random
 import re
 import shutil
@@ -19,8 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError, WriteError
 from seg_core.files.atomic import atomic_path, torch_write_error
+from seg_core.model_files.weighing import load_plain, weigh_archive
+from seg_core.text import short
 
 __all__ = ["Checkpoints", "get_random_state", "load_checkpoint", "save_checkpoint", "set_random_state"]
 
@@ -148,19 +150,24 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         CorruptFileError: if the file is damaged or is not a checkpoint.
     """
     try:
+        weigh_archive(path)  # before its checksums are read, which would unpack it
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
             raise CorruptFileError(f"{path} is damaged: the checksum of its entry {damaged} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        content = load_plain(path)
+    except CorruptFileError:
+        raise
+    except Exception as error:  # a damaged archive or pickle can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CorruptFileError(f"{path} is damaged or not a checkpoint ({reason})") from error
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    form = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(form, str) or form != _FORMAT:
         raise CorruptFileError(f"{path} is a PyTorch file but not a checkpoint of a training run")
-    if content["format_version"] not in _READ_VERSIONS:
+    version = content.get("format_version")
+    if not is_integer(version) or version not in _READ_VERSIONS:
         raise CorruptFileError(
-            f"{path} has format version {content['format_version']}, the installed seg-train reads "
+            f"{path} has format version {short(version)}, the installed seg-train reads "
             f"{', '.join(map(str, _READ_VERSIONS))}; "
             "resume it with the version of seg-train that wrote it"
         )

@@ -30,7 +30,7 @@ import numpy as np
 import tomli_w
 import torch
 
-from seg_core.errors import ConfigError, CorruptFileError, UsageError
+from seg_core.errors import ConfigError, CorruptFileError, UsageError, reading_file
 from seg_core.files.atomic import atomic_path, is_leftover, remove_leftovers, write_text
 from seg_core.files.json_text import write_json
 from seg_core.model_files.paths import WEIGHTS_SUFFIXES
@@ -127,7 +127,7 @@ class RunFolder:
         try:
             first = json.loads(self.environment.read_text(encoding="utf-8"))
             resumed = [*first.get("resumed", []), {"step": step, **environment}]
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             first, resumed = {}, [{"step": step, **environment}]
         write_json(self.environment, {**first, "resumed": resumed})
 
@@ -261,13 +261,15 @@ class RunFolder:
             CorruptFileError: if their file is damaged.
         """
         try:
-            return [float(w) for w in json.loads(self.class_weights.read_text(encoding="utf-8"))["weights"]]
+            text = self.class_weights.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise CorruptFileError(
-                f"{self.class_weights} is damaged ({error}); delete it to count the pixels again"
+                f"{self.class_weights} cannot be read ({error}); delete it to count the pixels again"
             ) from error
+        with reading_file(self.class_weights, "delete it to count the pixels again"):
+            return [float(w) for w in json.loads(text)["weights"]]
 
     def write_class_weights(self, scheme: str, labels: tuple[str, ...], weights: list[float]) -> None:
         """Writes the class weights, so that a resumed run does not count again."""

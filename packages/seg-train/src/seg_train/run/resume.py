@@ -8,9 +8,10 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from seg_core.errors import CorruptFileError, UsageError
+from seg_core.errors import CorruptFileError, UsageError, reading_file
 from seg_core.interfaces import SegmentationDataset
 from seg_core.progress import Progress
+from seg_core.text import short
 from seg_train.config.migrate import Migrated, migrate, unflatten
 from seg_train.config.schema import TrainConfig
 from seg_train.optim.plateau import ReduceLROnPlateau
@@ -25,6 +26,9 @@ from seg_train.run.state import Position, RunState
 from seg_train.run.together import agree, together
 
 __all__ = ["ResumedCheckpoint", "open_checkpoint"]
+
+_PRECISIONS = ("fp32", "bf16", "fp16")
+_ADVICE = "resume from another checkpoint of the run: seg train --resume FILE"
 
 
 @dataclass
@@ -48,11 +52,16 @@ class ResumedCheckpoint:
     @property
     def precision(self) -> str:
         """The precision of the run: `"fp32"`, `"bf16"` or `"fp16"`."""
-        return str(self.content["precision"])
+        with reading_file(self.path, _ADVICE):
+            found = self.content["precision"]
+            if found not in _PRECISIONS:
+                raise ValueError(f"precision = {short(found)}: must be one of {', '.join(_PRECISIONS)}")
+        return str(found)
 
     def position(self) -> Position:
         """Returns the position of the run at the checkpoint."""
-        return Position.restored(self.content["position"])
+        with reading_file(self.path, _ADVICE):
+            return Position.restored(self.content["position"])
 
     def normalization(self, config: TrainConfig, train_set: SegmentationDataset, progress: Progress) -> Normalization:
         """Returns the normalization that the run started with.
@@ -66,7 +75,8 @@ class ResumedCheckpoint:
             ConfigError: if the channels of the dataset have changed.
         """
         stored, dataset = self.content.get("normalization"), config.data.dataset.name
-        return restored_normalization(stored, train_set.metadata.channels, dataset, self.folder, progress)
+        with reading_file(self.path, _ADVICE):
+            return restored_normalization(stored, train_set.metadata.channels, dataset, self.folder, progress)
 
     def check_data(self, config: TrainConfig, data: RunData, found: Mapping[str, Any], progress: Progress) -> None:
         """Checks that the run has the same data as before.
@@ -80,7 +90,8 @@ class ResumedCheckpoint:
         Raises:
             ConfigError: if the data differs, or the former validation cropped an image.
         """
-        check_data(self.content, found, config.data.dataset.name, self.folder)
+        with reading_file(self.path, _ADVICE):
+            check_data(self.content, found, config.data.dataset.name, self.folder)
         former = self.stored.val_transform
         if former is not None:
             self.val_was_padded = check_val_transform(former, data.val_set, self.folder, progress)
@@ -113,13 +124,16 @@ class ResumedCheckpoint:
         change = adapt_position(state.position, former, length, epoch, extend=extend, folder=self.folder)
         replayed = None
         if change is not None and state.scheduler is not None and former != length:
-            steps = self.content["scheduler"]["steps"]
+            with reading_file(self.path, _ADVICE):
+                steps = int(self.content["scheduler"]["steps"])
             replayed = replay_scheduler(state.scheduler, steps, state.position.epoch, epoch)
-        state.network.load_state(self.content)
-        rate = state.learning_rate()
+        with reading_file(self.path, _ADVICE):
+            state.network.load_state(self.content)
+            rate = state.learning_rate()
         if state.scheduler is not None:
             if replayed is None:
-                state.scheduler.load_state_dict(self.content["scheduler"])
+                with reading_file(self.path, _ADVICE):
+                    state.scheduler.load_state_dict(self.content["scheduler"])
             else:
                 set_groups(state.scheduler, replayed)
         if change is not None:
@@ -127,7 +141,8 @@ class ResumedCheckpoint:
             progress.message(
                 describe_rates(state.scheduler, config, length, state.position.step, rate, state.learning_rate())
             )
-        state.restore_meters(self.content)
+        with reading_file(self.path, _ADVICE):
+            state.restore_meters(self.content)
 
     def compare_scores(self, state: RunState, monitor: str, protocol: Mapping[str, Any], progress: Progress) -> None:
         """Resets the best score if scores are no longer measured as they were before the checkpoint.
@@ -140,7 +155,8 @@ class ResumedCheckpoint:
         """
         if state.position.finished:
             return
-        reason = why_scores_differ(self.content, self.stored, self.val_was_padded, monitor, protocol)
+        with reading_file(self.path, _ADVICE):
+            reason = why_scores_differ(self.content, self.stored, self.val_was_padded, monitor, protocol)
         if reason is not None:
             state.position.reset_best()
             progress.message(f"the best score is reset, the next evaluation sets it: {reason}")
@@ -149,12 +165,14 @@ class ResumedCheckpoint:
 
     def restore_random_state(self, accelerator: Accelerator, progress: Progress) -> None:
         """Restores the random state of this process; warns if the number of processes has changed."""
-        states = self.content["random"]
-        if len(states) == accelerator.num_processes:
-            set_random_state(states[accelerator.process_index])
-        else:
+        with reading_file(self.path, _ADVICE):
+            states = self.content["random"]
+            count = len(states)
+            if count == accelerator.num_processes:
+                set_random_state(states[accelerator.process_index])
+        if count != accelerator.num_processes:
             progress.warn(
-                f"the run had {len(states)} processes and has {accelerator.num_processes} now: dropout uses other "
+                f"the run had {count} processes and has {accelerator.num_processes} now: dropout uses other "
                 "random numbers"
             )
 
@@ -211,8 +229,9 @@ def _open(folder: RunFolder, resume: bool | str | Path, config: TrainConfig) -> 
         if before is not None:
             advice = f"{before} is intact; resume from it with: seg train --resume {before}"
         raise CorruptFileError(f"{error}; {advice}") from error
-    stored = migrate(unflatten(content["config"]), content.get("config_format", 1))
-    check_settings(stored, config, folder.path)
+    with reading_file(path, _ADVICE):
+        stored = migrate(unflatten(content["config"]), content.get("config_format", 1))
+        check_settings(stored, config, folder.path)
     return ResumedCheckpoint(path, content, stored, folder.path)
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from seg_core.checks import is_integer, is_number
+from seg_core.text import short
 from seg_train.loggers.group import LoggerGroup
 from seg_train.monitor import Monitor
 from seg_train.optim.warmup import Scheduler
@@ -81,8 +83,19 @@ class Position:
 
     @classmethod
     def restored(cls, stored: Mapping[str, Any]) -> "Position":
-        """Returns the position in a checkpoint; former versions compared with the best score."""
-        return cls(**{"counted": stored["best"], **stored})
+        """Returns the position in a checkpoint; former versions compared with the best score.
+
+        Raises:
+            ValueError: if a count is none.
+            Exception: if it has other keys.
+        """
+        found = cls(**{"counted": stored["best"], **stored})
+        for name in ("step", "epoch", "batches", "stale"):
+            if not is_integer(getattr(found, name), 0):
+                raise ValueError(f"position.{name} = {short(getattr(found, name))}: must be an integer >= 0")
+        if not is_number(found.seconds) or not isinstance(found.finished, bool):
+            raise ValueError("position.seconds must be a number, and position.finished true or false")
+        return found
 
 
 @dataclass
