@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, InvalidTypeError
-from seg_core.files.images import to_rgb
+from seg_core.files.rgb import to_rgb
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 
 __all__ = ["as_image_tensor", "as_rgb_tensor", "check_unit_range", "pil_to_rgb"]

@@ -42,6 +42,7 @@ __all__ = [
     "find_inputs",
     "is_one_image",
     "load_input",
+    "with_mosaics",
 ]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor | bytes | bytearray | memoryview | IO[bytes]
@@ -67,12 +68,14 @@ class InputImage:
             one image's files; or the error that finding the image raised.
         place: where in the source an image without a name is, such as "image 3 of the source", for messages.
         is_own: whether nobody else can change the content.
+        allow_vrt: whether a `.vrt` file may be read.
     """
 
     name: str | None
     content: Any
     place: str = ""
     is_own: bool = False
+    allow_vrt: bool = False
 
     @property
     def is_file(self) -> bool:
@@ -167,6 +170,13 @@ def files_alone(images: Iterable[InputImage], bands: Iterable[int | str]) -> Ite
             yield dataclasses.replace(image, content=bands_error(bands, image.name or image.place))
 
 
+def with_mosaics(images: Iterable[InputImage]) -> Iterator[InputImage]:
+    """Yields images of which `.vrt` files may be read; those of URLs may not, which somebody else chose."""
+    for image in images:
+        is_local = image.is_file and not any(map(is_url, image.files or (image.content,)))
+        yield dataclasses.replace(image, allow_vrt=True) if is_local else image
+
+
 def load_input(
     image: InputImage,
     max_pixels: int = MAX_PIXELS,
@@ -196,9 +206,9 @@ def load_input(
         if image.is_file or isinstance(content, bytes):
             name = image.name or "(in memory)"
             if channels.is_rgb8 and not image.files:
-                content, valid = read_file(content, name, max_pixels, once or Once())
+                content, valid = read_file(content, name, max_pixels, once or Once(), allow_vrt=image.allow_vrt)
             else:
-                content, valid = read_described(content, name, channels, max_pixels)
+                content, valid = read_described(content, name, channels, max_pixels, allow_vrt=image.allow_vrt)
         elif _is_video_frame(content):
             if not channels.is_rgb8:
                 raise InvalidArgumentError(
@@ -292,7 +302,7 @@ def _images_of(source: Any, all_frames: bool, max_pixels: int) -> Iterator[Input
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
         if is_video(source):
-            for number, frame in enumerate(read_frames(source)):
+            for number, frame in enumerate(read_frames(source, max_pixels)):
                 yield InputImage(f"{name}, frame {number}", frame, is_own=True)
         elif all_frames:
             yield from _frames_of_file(source, name, max_pixels)
