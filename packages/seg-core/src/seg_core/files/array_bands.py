@@ -34,7 +34,7 @@ def map_npy(path: Path) -> npt.NDArray[Any]:
     if not isinstance(found, np.ndarray) or found.dtype.kind not in "biufc":
         what = f"values of type {found.dtype}" if isinstance(found, np.ndarray) else "several arrays (.npz)"
         raise CorruptFileError(
-            f"{path} holds {what}, not an array of numbers; save the array of the image alone: np.save('OUT.npy', array)"
+            f"{path} holds {what}, not an array of numbers; save that of the image alone: np.save('OUT.npy', array)"
         )
     array: npt.NDArray[Any] = found
     return array

@@ -85,12 +85,11 @@ def _opened(path: Path, page: int, allow_vrt: bool) -> Iterator[Any]:
     check_sidecars(path)
     try:
         # a Path, of which rasterio does not look for a scheme; of several drivers it takes one
-        file = rasterio.open(Path(f"GTIFF_DIR:{page + 1}:{name}" if page else name), driver=driver)
-    except gdal_errors() as error:
+        with rasterio.open(Path(f"GTIFF_DIR:{page + 1}:{name}" if page else name), driver=driver) as file:
+            _check_content(file, path)
+            yield file
+    except gdal_errors() as error:  # of metadata too, which are read when they are asked for
         raise CorruptFileError(f"{path} cannot be read as an image: {error}; replace it") from error
-    with file:
-        _check_content(file, path)
-        yield file
 
 
 def _check_content(file: Any, path: Path) -> None:

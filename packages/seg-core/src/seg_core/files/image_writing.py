@@ -3,15 +3,16 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.files.atomic import atomic_path
+from seg_core.files.atomic import atomic_path, write_error
 
-__all__ = ["check_format", "write_image"]
+__all__ = ["check_format", "save_image", "write_image"]
 
 # pixels of a side; of JPEG as its library has it (the format itself ends at 65535)
 _MAX_SIDES = {"JPEG": 65500, "MPO": 65500, "WEBP": 16383, "GIF": 65535}
@@ -61,6 +62,33 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[np.uint8]) -> N
         raise InvalidArgumentError(f"{_cannot_hold(path, image.shape)}: {error}; choose .png or .tif") from error
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+
+
+def save_image(path: str | os.PathLike[str], image: Image.Image, **options: Any) -> None:
+    """Writes an image of PIL into a file of a folder that nobody reads yet, in the format of the suffix.
+
+    It is encoded in memory: for most formats Pillow writes to the file itself, and takes no notice of a full disk.
+
+    Args:
+        path: path of the file.
+        image: the image.
+        options: as of `PIL.Image.Image.save`.
+
+    Raises:
+        WriteError: if it cannot be written; no part of it is left.
+    """
+    target = Path(path)
+    content = io.BytesIO()
+    image.save(content, Image.registered_extensions()[target.suffix.lower()], **options)
+    try:
+        try:
+            target.write_bytes(content.getbuffer())
+        except OSError:
+            if target.is_file():
+                target.unlink()
+            raise
+    except OSError as error:
+        raise write_error(f"write {target}", error) from error
 
 
 def _cannot_hold(path: str | os.PathLike[str], shape: tuple[int, ...]) -> str:

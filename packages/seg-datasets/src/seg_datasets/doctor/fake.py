@@ -12,6 +12,7 @@ from PIL import Image
 from seg_core.checks import check_integer
 from seg_core.errors import InvalidArgumentError, UserError, WrongTargetError
 from seg_core.files.atomic import check_folder, write_error
+from seg_core.files.image_writing import save_image
 from seg_core.labels.metadata import resolve_metadata
 from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.doctor.fake_channels import FakeChannels, write_noise
@@ -244,7 +245,7 @@ def _path(patterns: tuple[str, ...], choice: int, key: str) -> str:
 
 def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    save_image(path, Image.fromarray(pixels))
 
 
 def _write_listing(path: Path, keys: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from seg_core.checks import check_integer, is_integer
 from seg_core.errors import InvalidArgumentError
+from seg_core.files.image_writing import save_image
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
@@ -96,7 +97,7 @@ class FakeChannels:
         """Writes an image (H, W, C) as PNG, or as GeoTIFF with descriptions of its bands."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.suffix == ".png":
-            Image.fromarray(pixels[..., 0] if self.count == 1 else pixels).save(path)
+            save_image(path, Image.fromarray(pixels[..., 0] if self.count == 1 else pixels))
         else:
             path.write_bytes(_geotiff(pixels, self.description.names))
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seg_core.files.image_writing import save_image
 from seg_datasets.reading.base import Edition
 from seg_datasets.reading.color_masks import ColorReader
 
@@ -28,9 +29,9 @@ def write_colors(path: Path, ids: npt.NDArray[np.integer[Any]], edition: Edition
     assert isinstance(reader, ColorReader), "only editions with color masks are written here"
     ids = np.where(np.isin(ids, list(reader.colors)), ids, min(reader.colors))
     if "ann_dir" in path.parts:
-        Image.fromarray(ids.astype(np.uint8)).save(path)
+        save_image(path, Image.fromarray(ids.astype(np.uint8)))
         return
     table = np.zeros((max(reader.colors) + 1, 3), np.uint8)
     for index, color in reader.colors.items():
         table[index] = color
-    Image.fromarray(table[ids]).save(path)
+    save_image(path, Image.fromarray(table[ids]))

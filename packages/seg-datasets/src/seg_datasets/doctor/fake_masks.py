@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seg_core.files.image_writing import save_image
 from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.doctor.fake_colors import write_colors
 from seg_datasets.doctor.fake_mat import write_pascal_context, write_sbd
@@ -61,11 +62,11 @@ def write_palette(path: Path, ids: Ids, edition: Edition) -> None:
     """Writes a PNG with a palette, whose indices are the ids."""
     image = Image.fromarray(ids.astype(np.uint8)).convert("P")
     image.putpalette(palette_of(edition).tobytes())
-    image.save(path)
+    save_image(path, image)
 
 
 def _write_gray(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers have this argument
-    Image.fromarray(ids.astype(np.uint8)).save(path)
+    save_image(path, Image.fromarray(ids.astype(np.uint8)))
 
 
 _WRITERS: dict[str, WriteMask] = {

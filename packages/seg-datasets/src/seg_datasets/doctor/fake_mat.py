@@ -8,6 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_core.errors import MissingDependencyError
+from seg_core.files.image_writing import save_image
 from seg_datasets.official.pascal_context import RAW_LABELS
 from seg_datasets.reading.base import Edition
 
@@ -45,7 +46,7 @@ def write_pascal_context(path: Path, ids: Ids, edition: Edition) -> None:  # noq
         MissingDependencyError: if the name ends in .mat and scipy is not installed.
     """
     if path.suffix != ".mat":
-        Image.fromarray(ids.astype(np.uint8)).save(path)
+        save_image(path, Image.fromarray(ids.astype(np.uint8)))
         return
     savemat, _ = _scipy()
     raw = np.array((_OTHER, *RAW_LABELS), np.uint16)

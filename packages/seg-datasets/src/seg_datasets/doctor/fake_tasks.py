@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.files.image_writing import save_image
 from seg_core.labels.label_map import LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL, check_task
@@ -80,12 +81,12 @@ class FakeTask:
         pixels, ids = self.sample(size, key)
         for path in (image, mask):
             path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(image)
+        save_image(image, Image.fromarray(pixels))
         if self.task == BINARY:
-            Image.fromarray(ids).save(mask)
+            save_image(mask, Image.fromarray(ids))
             return
         first, *others = map(Image.fromarray, ids)
-        first.save(mask, save_all=True, append_images=others, compression="tiff_deflate")
+        save_image(mask, first, save_all=True, append_images=others, compression="tiff_deflate")
 
 
 def _grid(size: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from seg_core.errors import InvalidArgumentError
+from seg_core.files.image_writing import save_image
 from seg_datasets.doctor.tree import FREE, Tree, mask_of
 
 __all__ = ["empty_file", "missing_image", "missing_mask", "name_collision", "unreadable_image", "unreadable_mask"]
@@ -54,7 +55,7 @@ def name_collision(tree: Tree) -> str:
     tree.touch(second)
     if tree.name == FREE:
         with Image.open(image) as opened:
-            opened.convert("RGB").save(second, quality=95)
+            save_image(second, opened.convert("RGB"), quality=95)
     else:
         tree.put(second, image.read_bytes())
     return f"added the image {second.name} beside {image.name}"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seg_core.files.image_writing import save_image
 from seg_datasets.doctor.fault_masks import scale_to_16_bits
 from seg_datasets.doctor.tree import Tree, mask_of
 
@@ -82,7 +83,7 @@ def _pixels(path: Path) -> npt.NDArray[np.uint8]:
 
 def _save(tree: Tree, path: Path, image: Image.Image) -> None:
     tree.touch(path)
-    image.save(path, quality=95)  # of JPEG; the others take no notice
+    save_image(path, image, quality=95)  # of JPEG; the others take no notice
 
 
 def _tag(tree: Tree, path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from seg_core.files.image_writing import save_image
 from seg_core.labels.label_map import IGNORE
 from seg_core.labels.metadata import resolve_metadata
 from seg_datasets.doctor.fake_folder import write_classes
@@ -250,4 +251,4 @@ def _renamed(tree: Tree, mask: Path, suffix: str) -> Path:
 
 def _save(tree: Tree, mask: Path, image: Image.Image) -> None:
     tree.touch(mask)
-    image.save(mask)
+    save_image(mask, image)

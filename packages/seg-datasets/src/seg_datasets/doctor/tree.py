@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, nearest
+from seg_core.files.image_writing import save_image
 from seg_core.labels.label_map import IGNORE
 from seg_core.registry import DATASETS
 from seg_datasets.doctor.fake_folder import FOLDER
@@ -186,7 +187,7 @@ class Tree:
         """Writes raw ids (H, W) in the format of the dataset; in gray masks they may be any of 8 bits."""
         self.touch(mask)
         if self.form.stored == "ids":
-            Image.fromarray(ids.astype(np.uint8)).save(mask)
+            save_image(mask, Image.fromarray(ids.astype(np.uint8)))
         else:
             mask_writer(self.name)(mask, ids, self.edition)
 

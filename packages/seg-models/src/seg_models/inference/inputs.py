@@ -24,6 +24,7 @@ from seg_core.errors import (
     counted,
 )
 from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image
+from seg_core.files.opening import file_errors
 from seg_core.files.orientation import decode
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.transforms.image_tensors import as_image_tensor
@@ -220,7 +221,9 @@ def load_input(
                 content = content.copy()
         elif not in_memory(channels).is_rgb8:
             if isinstance(content, Image.Image):
-                content = as_image_tensor(decode(content, "apply")[0], in_memory(channels))
+                with file_errors(called or "(in memory)", "image"):
+                    content = decode(content, "apply")[0]
+                content = as_image_tensor(content, in_memory(channels))
             content, valid = mark_nodata(content, channels)
         elif isinstance(content, Image.Image):
             content = read_image(content)
@@ -314,7 +317,9 @@ def _images_of(source: Any, all_frames: bool, max_pixels: int) -> Iterator[Input
         yield from _frames_of(image, content, max_pixels) if all_frames else (image,)
     elif isinstance(source, Image.Image):
         image = InputImage(getattr(source, "filename", None) or None, source)
-        if getattr(source, "fp", None) is None or not getattr(source, "is_animated", False):
+        with file_errors(image.name or "the PIL image", "image"):  # some formats read on to find out
+            is_animated = getattr(source, "fp", None) is not None and getattr(source, "is_animated", False)
+        if not is_animated:
             yield image
         elif all_frames:
             yield from _frames_of(image, source, max_pixels)
