@@ -32,9 +32,9 @@ def check_filled(paths: Iterable[Path], size: tuple[int, int], max_pixels: int) 
         stored = _stored_bytes(path, pixels // _RATIO + 1)
         if stored * _RATIO < pixels:
             raise ImageTooLargeError(
-                f"image {path} has {size[1]}x{size[0]} = {size[0] * size[1]} pixels (width x height) in {stored} "
-                f"bytes, so it is nearly empty; if the file is what you expect, raise the limit: max_pixels={pixels} of "
-                f"the Predictor, --max-pixels {pixels} of seg predict"
+                f"image {path} has {size[1]}x{size[0]} = {size[0] * size[1]} pixels (width x height), in {stored} "
+                "bytes, so it is nearly empty; if the file is what you expect, raise the limit: "
+                f"max_pixels={pixels} of the Predictor, --max-pixels {pixels} of seg predict"
             )
 
 
