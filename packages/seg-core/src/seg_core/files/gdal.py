@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from seg_core.errors import CorruptFileError, ImageTooLargeError, MissingDependencyError
-from seg_core.files.gdal_formats import FORMATS, absolute, check_sidecars, driver_of
+from seg_core.files.gdal_formats import FORMATS, absolute, check_sidecars, driver_of, is_codestream
+from seg_core.files.jp2_boxes import check_boxes
 from seg_core.files.mosaics import check_mosaic, refused_mosaic
 from seg_core.files.storage import MAX_TILE_BYTES
 
@@ -82,6 +83,8 @@ def _opened(path: Path, page: int, allow_vrt: bool) -> Iterator[Any]:
         if not allow_vrt:
             raise refused_mosaic(path)
         check_mosaic(path)
+    if driver == "JP2OpenJPEG" and not is_codestream(path):
+        check_boxes(path)
     check_sidecars(path)
     try:
         # a Path, of which rasterio does not look for a scheme; of several drivers it takes one

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seg_core.errors import CorruptFileError
 
-__all__ = ["FORMATS", "IMAGES", "absolute", "check_sidecars", "driver_of"]
+__all__ = ["FORMATS", "IMAGES", "absolute", "check_sidecars", "driver_of", "is_codestream"]
 
 _HEAD_BYTES = 4096
 
@@ -79,6 +79,11 @@ def driver_of(path: Path) -> str | None:
     if path.suffix.lower() == ".hgt":
         return "SRTMHGT"
     return "ENVI" if _has_envi_header(path) else None
+
+
+def is_codestream(path: Path) -> bool:
+    """Returns whether a JPEG 2000 file has no boxes around its codestream."""
+    return (_head(path) or b"").startswith(b"\xff\x4f")
 
 
 def _has_envi_header(path: Path) -> bool:

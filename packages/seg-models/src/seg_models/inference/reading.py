@@ -156,7 +156,9 @@ def _read_as_raster(
         if is_known or is_array:  # Pillow's reason is the one to tell
             return None
         raise CorruptFileError(str(error).replace(str(path), name)) from error
-    except (UserError, OSError):
+    except (UserError, OSError) as error:
+        if isinstance(error, CorruptFileError) and path.suffix.lower() == ".vrt":
+            raise  # which says what is wrong with it; Pillow only knows that it is no image
         return None
     if is_known:
         return None
