@@ -14,6 +14,7 @@ from seg_core.files.array_bands import bands_of_array, map_npy, open_zarr
 from seg_core.files.bands import Bands, gains
 from seg_core.files.gdal import import_rasterio, keep_gdal_file
 from seg_core.files.gdal_bands import bands_of_gdal
+from seg_core.files.gdal_formats import is_vrt
 from seg_core.files.images import read_header
 from seg_core.files.pillow_bands import bands_of_deep_png, bands_of_pillow, check_kind, read_page_headers
 
@@ -80,7 +81,8 @@ def _opened_pages(
         try:
             file = stack.enter_context(keep_gdal_file(path, allow_vrt=allow_vrt))
         except CorruptFileError:
-            read_header(path)  # its error says more of what the file is
+            if not is_vrt(path):
+                read_header(path)  # its error says more of what the file is
             raise
         return [bands_of_gdal(file, str(path), 1, is_checked=False)]
     opened_pages = []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seg_core.errors import CorruptFileError
 
-__all__ = ["FORMATS", "IMAGES", "absolute", "check_sidecars", "driver_of", "is_codestream"]
+__all__ = ["FORMATS", "IMAGES", "absolute", "check_sidecars", "driver_of", "is_codestream", "is_vrt"]
 
 _HEAD_BYTES = 4096
 
@@ -74,11 +74,16 @@ def driver_of(path: Path) -> str | None:
             return driver
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         return "WEBP"
-    if path.suffix.lower() == ".vrt" and b"<VRTDataset" in head:
+    if is_vrt(path) and b"<VRTDataset" in head:
         return "VRT"
     if path.suffix.lower() == ".hgt":
         return "SRTMHGT"
     return "ENVI" if _has_envi_header(path) else None
+
+
+def is_vrt(path: Path) -> bool:
+    """Returns whether a file is a VRT by its name; under another one no file is read as such."""
+    return path.suffix.lower() == ".vrt"
 
 
 def is_codestream(path: Path) -> bool:

@@ -28,6 +28,7 @@ from seg_core.files.channel_files import open_channels, paths_of
 from seg_core.files.emptiness import check_filled
 from seg_core.files.gdal import gdal_errors, import_rasterio, open_gdal_file
 from seg_core.files.gdal_bands import unlike_whole
+from seg_core.files.gdal_formats import is_vrt
 from seg_core.files.geo_reference import GeoReference, geo_reference_of, read_geo_reference
 from seg_core.files.images import MAX_PIXELS, Header, check_image, read_header, read_image
 from seg_core.files.validity import marks_of, valid_of, valid_pixels
@@ -122,9 +123,9 @@ def _opened_file(path: Path, max_pixels: int, allow_vrt: bool) -> Iterator[Raste
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open_gdal_file(path, allow_vrt=allow_vrt))
-        except CorruptFileError:
+        except CorruptFileError as error:
             if unknown is not None:
-                raise unknown from None
+                raise (error if is_vrt(path) else unknown) from None
             yield _raster_read_at_once(path, "a format that GDAL does not read", None, max_pixels)
             return
         _check_samples(file, path)

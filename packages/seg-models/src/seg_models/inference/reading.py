@@ -20,6 +20,7 @@ from seg_core.errors import (
     UserError,
     counted,
 )
+from seg_core.files.gdal_formats import is_vrt
 from seg_core.files.geo_reference import read_geo_reference
 from seg_core.files.images import WHOLE_PIXELS, Once, count_pages, read_header, read_image, read_pages
 from seg_core.files.opening import is_recognized, opened
@@ -157,7 +158,7 @@ def _read_as_raster(
             return None
         raise CorruptFileError(str(error).replace(str(path), name)) from error
     except (UserError, OSError) as error:
-        if isinstance(error, CorruptFileError) and path.suffix.lower() == ".vrt":
+        if isinstance(error, CorruptFileError) and is_vrt(path):
             raise  # which says what is wrong with it; Pillow only knows that it is no image
         return None
     if is_known:
