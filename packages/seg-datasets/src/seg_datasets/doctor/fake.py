@@ -1,6 +1,7 @@
 """Writes tiny fake datasets with the official names, to try code and configs before the real files are available."""
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,12 +140,27 @@ def write_fake(
             raise InvalidArgumentError(
                 f"channels = {channels} and bits = {bits} are of a {FREE} without faults; leave them out for {what}"
             )
+    root = Path(folder).expanduser()
+    existed = root.exists()
+    was_empty = not existed or (root.is_dir() and not any(root.iterdir()))
     try:
         return _write(name, folder, edition, prefix, images, masks, size, images_per_split, faults, own)
-    except UserError:
-        raise
     except OSError as error:
+        if was_empty:  # the next try finds it as this one did
+            _remove_content(root)
+            if not existed and root.is_dir():
+                root.rmdir()
+        if isinstance(error, UserError):
+            raise
         raise write_error(f"write a fake {name} to {os.fspath(folder)}", error) from error
+
+
+def _remove_content(folder: Path) -> None:
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _write(
