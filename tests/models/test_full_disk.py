@@ -31,7 +31,7 @@ folder = Path(sys.argv[1])
 rng = np.random.default_rng(3)
 pixels = rng.integers(0, 256, (100, 100, 3)).astype(np.uint8)
 labels = rng.integers(0, 2, (100, 100)).astype(np.uint8)
-prediction = Prediction(labels, DatasetMetadata("two", ("a\\x00\\x1b", "b")), pixels)
+prediction = Prediction(labels, DatasetMetadata("two", ("a", "b")), pixels)
 
 def video(path):
     with VideoWriter(path, Fraction(25)) as writer:

@@ -1,13 +1,14 @@
 """Large, damaged and misleading images and videos, as `Predictor` and `seg predict` get them."""
 
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
 from seg_core import ImageChannels
-from seg_core.errors import CorruptFileError, ImageTooLargeError
+from seg_core.errors import CorruptFileError, ImageTooLargeError, InvalidArgumentError
 from seg_core.transforms.image_tensors import as_image_tensor
 from seg_models import Predictor
 from seg_models.inference import preparation, reading
@@ -117,6 +118,28 @@ def test_whatever_a_decoder_of_pil_raises_is_an_error_of_ours(error, shades, tmp
             patch.setattr(ImageFile.ImageFile, "load", load)
             with pytest.raises(CorruptFileError, match=r"a\.png"):
                 read()
+
+
+def test_geojson_is_valid_whatever_labels_and_places_hold(tmp_path):
+    pytest.importorskip("rasterio")
+    from seg_core import DatasetMetadata
+    from seg_core.files.geo_reference import GeoReference
+    from seg_models.inference.prediction import Prediction
+    from seg_models.inference.regions import polygons
+
+    label = 'a"\\ \n\t\u2028\u202e\x1b[31m\x7f\x85'
+    metadata = DatasetMetadata("two", (label, "b"))
+    labels = np.array([[0, 0, 1, 1]] * 4, np.uint8)
+    Prediction(labels, metadata, np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.geojson")
+    content = (tmp_path / "a.geojson").read_bytes()
+    assert all(byte >= 32 or byte == 10 for byte in content), "control characters are escaped"
+    features = json.loads(content)["features"]
+    assert [feature["properties"]["class"] for feature in features] == [label, "b"]
+    import rasterio
+
+    nowhere = GeoReference(transform=rasterio.Affine(float("inf"), 0, 0, 0, 1, 0))
+    with pytest.raises(InvalidArgumentError, match="numbers that are not finite"):
+        list(polygons(labels, metadata, nowhere))
 
 
 def test_damaged_avif_files_are_errors_of_ours(shades, tmp_path):

@@ -97,7 +97,8 @@ def _on_the_ground(rings: list[list[tuple[float, float]]], locate: Locate, crs: 
     """Returns the GeoJSON polygon of rings in pixels."""
     located = []
     for ring in rings:
-        x, y = locate(*np.asarray(ring, np.float64).T)
+        with np.errstate(invalid="ignore", over="ignore"):
+            x, y = locate(*np.asarray(ring, np.float64).T)
         located.append(list(zip(map(float, x), map(float, y), strict=True)))
         if not np.isfinite(located[-1]).all():
             raise InvalidArgumentError(
