@@ -11,7 +11,7 @@ from seg_core import ImageChannels
 from seg_core.errors import CorruptFileError, ImageTooLargeError, InvalidArgumentError
 from seg_core.transforms.image_tensors import as_image_tensor
 from seg_models import Predictor
-from seg_models.inference import preparation, reading
+from seg_models.inference import inputs, preparation, reading
 from tests.models.commands.predict_helpers import seg
 
 RNG = np.random.default_rng(4)
@@ -21,6 +21,7 @@ RNG = np.random.default_rng(4)
 def large(tmp_path, monkeypatch):
     """A file whose pixels are more than are predicted at once."""
     monkeypatch.setattr(preparation, "WHOLE_PIXELS", 1000)
+    monkeypatch.setattr(inputs, "WHOLE_PIXELS", 1000)
     monkeypatch.setattr(reading, "WHOLE_PIXELS", 1000)
     Image.fromarray(RNG.integers(0, 256, (40, 50, 3)).astype(np.uint8)).save(tmp_path / "large.png")
     return tmp_path / "large.png"
@@ -31,6 +32,11 @@ def test_images_of_many_pixels_are_predicted_in_tiles(shades, large, monkeypatch
     for source in (large, large.read_bytes()):
         with pytest.raises(ImageTooLargeError, match=advice):
             Predictor(shades)(source)
+    with Image.open(large) as image, pytest.raises(ImageTooLargeError, match=advice):
+        Predictor(shades)(image)
+    with Image.open(large) as image:
+        image.load()  # it is in memory
+        assert Predictor(shades)(image).labels.shape == (40, 50)
     whole = Predictor(shades, max_pixels=2000)(large)
     assert whole.labels.shape == (40, 50)
     shapes, prepare = [], Predictor._prepare

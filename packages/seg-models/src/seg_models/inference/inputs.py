@@ -18,13 +18,14 @@ from torch import Tensor
 from seg_core.device import out_of_memory
 from seg_core.errors import (
     ImageNotFoundError,
+    ImageTooLargeError,
     InvalidArgumentError,
     InvalidTypeError,
     UserError,
     counted,
 )
-from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image
-from seg_core.files.opening import file_errors
+from seg_core.files.images import MAX_PIXELS, WHOLE_PIXELS, Once, count_pages, read_image
+from seg_core.files.opening import check_pixels, file_errors
 from seg_core.files.orientation import decode
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.transforms.image_tensors import as_image_tensor
@@ -188,7 +189,7 @@ def load_input(
 
     Args:
         image: the image. A warning tells if its file has several frames or pages, of which the first is read.
-        max_pixels: maximum width times height of a file.
+        max_pixels: maximum width times height of a file, and of a PIL image that is not decoded yet.
         once: remembers the warnings given before; None for none.
         channels: the channels that the image must have.
 
@@ -204,6 +205,8 @@ def load_input(
         raise content
     called = image.name or image.place
     try:
+        if isinstance(content, Image.Image) and getattr(content, "fp", None) is not None:  # not decoded yet
+            check_pixels(content.width, content.height, f"image {called or '(in memory)'}", max_pixels)
         if image.is_file or isinstance(content, bytes):
             name = image.name or "(in memory)"
             if channels.is_rgb8 and not image.files:
@@ -228,6 +231,12 @@ def load_input(
         elif isinstance(content, Image.Image):
             content = read_image(content)
         pixels = as_image_tensor(content, in_memory(channels), on_device=True)
+    except ImageTooLargeError as error:
+        if max_pixels != WHOLE_PIXELS or "max_pixels=" not in str(error):  # the default without tiles
+            raise
+        raise ImageTooLargeError(
+            f"{error}; or predict it in tiles: tile=1024 of the Predictor, --tile 1024 of seg predict"
+        ) from error
     except InvalidArgumentError as error:
         if not called or called in str(error):
             raise

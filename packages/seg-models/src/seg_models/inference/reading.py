@@ -65,11 +65,12 @@ def read_file(
                 _warn_of_lost_place(path, pixels.shape[:2], name, once)
             return pixels, valid
     except ImageTooLargeError as error:
-        if max_pixels == WHOLE_PIXELS:  # the default without tiles
-            raise ImageTooLargeError(
-                f"{error}; or predict it in tiles: tile=1024 of the Predictor, --tile 1024 of seg predict"
-            ) from error
-        if isinstance(source, bytes) or is_url(source) or (is_recognized(source) and not read_header(source).is_plain):
+        if (
+            max_pixels == WHOLE_PIXELS
+            or isinstance(source, bytes)
+            or is_url(source)
+            or (is_recognized(source) and not read_header(source).is_plain)
+        ):
             raise
         raise ImageTooLargeError(
             f"{error}; or predict it tile by tile: Predictor.predict_to_file, or seg predict with --tile and --format "
