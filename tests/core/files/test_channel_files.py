@@ -202,8 +202,8 @@ def test_bands_of_different_types_in_one_file(tmp_path):
         for band, (name, kind) in enumerate({"gray": "Byte", "heights": "Float32"}.items(), start=1)
     )
     (tmp_path / "both.vrt").write_text(f'<VRTDataset rasterXSize="10" rasterYSize="12">{bands}</VRTDataset>')
-    reads(tmp_path / "both.vrt", channels(2, 1), np.dstack([gray, heights]).astype(np.float32))
-    reads(tmp_path / "both.vrt", channels(1, 255, bands=[1]), gray)
+    reads(tmp_path / "both.vrt", channels(2, 1), allow_vrt=True, expected=np.dstack([gray, heights]).astype(np.float32))
+    reads(tmp_path / "both.vrt", channels(1, 255, bands=[1]), gray, allow_vrt=True)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int16", "int64", "float32", "float64"])

@@ -86,7 +86,7 @@ def test_no_file_is_kept_over_a_fork():
 def test_parts_of_a_tiff_open_it_once(tmp_path, monkeypatch):
     pytest.importorskip("rasterio")
     count, keep = [], band_files.keep_gdal_file
-    monkeypatch.setattr(band_files, "keep_gdal_file", lambda path: count.append(path) or keep(path))
+    monkeypatch.setattr(band_files, "keep_gdal_file", lambda path, page: count.append(path) or keep(path, page))
     image = np.random.default_rng(0).integers(0, 9000, (64, 64, 2)).astype(np.uint16)
     write_tiff(tmp_path / "a.tif", image, tiled=True, blockxsize=16, blockysize=16)
     described = ImageChannels(("red", "nir"), range=(0, 9000))

@@ -577,7 +577,7 @@ HOLDS_ITSELF.append(HOLDS_ITSELF)
         ("arguments", {"width": 3}, r"arguments\['num_classes'\] = None: must be 2, the number of its metadata's"),
         ("arguments", {"num_classes": 10**12}, r"arguments\['num_classes'\] = 1000000000000: must be 2"),
         ("arguments", {"num_classes": 2.0}, r"arguments\['num_classes'\] = 2.0: must be 2"),
-        ("arguments", {"num_classes": 2, "width": 10**6}, r"creates a tensor of shape \(2, 3, 1000000, 1000000\), far larger"),
+        ("arguments", {"num_classes": 2, "width": 10**6}, r"a tensor of shape \(2, 3, 1000000, 1000000\), far larger"),
         ("arguments", {"num_classes": 2, "width": 10**18}, "the installed packages cannot build it"),
         ("arguments", {"num_classes": 2, "width": "x"}, "cannot build it with .*'width': 'x'.*: TypeError"),
         ("arguments", {"num_classes": 2, "witdh": 3}, r"no such parameter. Did you mean 'width'"),

@@ -35,8 +35,8 @@ def test_save_image_that_is_cut_off_raises(tmp_path, suffix, limit):
     """Pillow itself writes half a JPEG under a limit, and says nothing."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8))
     with Limit(limit), pytest.raises(OSError, match="File too large"):
-        save_image(image, tmp_path / f"a{suffix}")
-    save_image(image, tmp_path / f"b{suffix}")
+        save_image(tmp_path / f"a{suffix}", image)
+    save_image(tmp_path / f"b{suffix}", image)
     with Image.open(tmp_path / f"b{suffix}") as opened:
         assert opened.size == (128, 96)
 
@@ -53,7 +53,7 @@ def test_save_image_that_is_cut_off_raises(tmp_path, suffix, limit):
 )
 @pytest.mark.parametrize("limit", [1, 200, 900])
 def test_fake_under_a_limit_leaves_nothing(tmp_path, name, options, limit):
-    with Limit(limit), pytest.raises(WriteError, match=f"cannot write a fake {name} to .*: File too large; check"):
+    with Limit(limit), pytest.raises(WriteError, match="cannot write .*: File too large; check"):
         fake(name, tmp_path / "new" / "folder", **options)
     assert not (tmp_path / "new").exists()
 

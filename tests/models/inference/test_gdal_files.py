@@ -35,7 +35,7 @@ def write_pages(path, image):
 
 
 def by_tiles(shades, source, target):
-    return read_tiff(Predictor(shades, tile=32).predict_to_file(source, target).path)[0]
+    return read_tiff(Predictor(shades, tile=32, allow_vrt=True).predict_to_file(source, target).path)[0]
 
 
 @pytest.mark.parametrize("options", [{}, {"interleave": "band"}, {"compress": "lzw"}, {"nodata": 0}])
@@ -75,7 +75,7 @@ def test_formats_that_only_gdal_reads_are_read_in_memory_too(name, options, shad
     expected = Predictor(shades)(image).labels
     if name != "a.jp2":
         expected[:10] = 255
-    prediction = Predictor(shades)(path)
+    prediction = Predictor(shades, allow_vrt=True)(path)
     np.testing.assert_array_equal(prediction.labels, expected)
     np.testing.assert_array_equal(by_tiles(shades, path, tmp_path / "labels.tif"), expected)
     prediction.save(tmp_path / "saved.tif")

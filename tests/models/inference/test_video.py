@@ -176,7 +176,7 @@ def test_frames_without_times_or_that_go_back_are_spaced_by_the_rate(tmp_path, m
         ([-2, -1, 0, 1, 5], [-2, -1, 0, 1, 5]),
         ([3, 2, 2, 9, None], [3, 4, 5, 9, 10]),
     ):
-        monkeypatch.setattr(av, "open", lambda path, pts=pts: Container(opened(path), pts))
+        monkeypatch.setattr(av, "open", lambda path, options, pts=pts: Container(opened(path, options=options), pts))
         assert [10 * time for time in times_of(tmp_path / "clip.mp4")] == expected
 
 

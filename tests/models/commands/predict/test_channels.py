@@ -98,7 +98,7 @@ def test_files_alone_are_one_image_also_tile_by_tile(model_file, folders, tmp_pa
     files = [folder / "a.tif" for folder in folders]
     arguments = ["predict", *files, "--stack", "--model", model_file, "--tile", 32, "--format", "tiff"]
     assert seg(*arguments, "--out", tmp_path / "whole") == 0
-    monkeypatch.setattr("seg_models.commands.predict.runner._MAX_PIXELS_IN_MEMORY", 1)
+    monkeypatch.setattr("seg_models.commands.predict.runner.WHOLE_PIXELS", 1)
     assert seg(*arguments, "--out", tmp_path / "tiles") == 0
     found = [ids(tmp_path / folder / "a.tif") for folder in ("whole", "tiles")]
     np.testing.assert_array_equal(*found)

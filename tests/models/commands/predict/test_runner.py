@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 def test_large_images_are_predicted_tile_by_tile(images, model_file, tmp_path, monkeypatch, capsys):
     pytest.importorskip("rasterio")
     np.save(tmp_path / "array.npy", np.asarray(Image.open(images / "1.png")))
-    monkeypatch.setattr("seg_models.commands.predict.runner._MAX_PIXELS_IN_MEMORY", 1000)
+    monkeypatch.setattr("seg_models.commands.predict.runner.WHOLE_PIXELS", 1000)
     written = []
     monkeypatch.setattr(
         Predictor, "predict_to_file", spy(Predictor.predict_to_file, lambda source, target: written.append(source))
@@ -49,7 +49,7 @@ def test_max_pixels_raises_and_lowers_the_limit(images, model_file, tmp_path, mo
     assert seg("predict", images / "1.png", *options, "--max-pixels", size - 1, *tiles) == 0
     assert ids(tmp_path / "out" / "1.tif").shape == (40, 60)
     # images that cannot be read tile by tile are read at once, up to the limit
-    monkeypatch.setattr("seg_models.commands.predict.runner._MAX_PIXELS_IN_MEMORY", 1000)
+    monkeypatch.setattr("seg_models.commands.predict.runner.WHOLE_PIXELS", 1000)
     Image.open(images / "1.png").convert("P").save(tmp_path / "palette.png")
     assert seg("predict", tmp_path / "palette.png", *options, *tiles) == 0
     assert seg("predict", tmp_path / "palette.png", *options, *tiles, "--max-pixels", size - 1) == 1
@@ -65,7 +65,7 @@ def test_turned_jpeg_is_predicted_upright_whatever_its_size(name, options, model
     image.save(tmp_path / name, exif=tag)
     tiles = ["--model", model_file, "--tile", "32", "--format", "tiff"]
     assert seg("predict", tmp_path / name, *tiles, "--out", tmp_path / "small") == 0
-    monkeypatch.setattr("seg_models.commands.predict.runner._MAX_PIXELS_IN_MEMORY", 1000)
+    monkeypatch.setattr("seg_models.commands.predict.runner.WHOLE_PIXELS", 1000)
     assert seg("predict", tmp_path / name, *tiles, "--out", tmp_path / "large") == 0
     small, large = (ids(tmp_path / out / name.replace("jpg", "tif")) for out in ("small", "large"))
     assert small.shape == (60, 40)
@@ -223,7 +223,7 @@ def test_video_that_ends_early_is_one_failure_and_the_total_stays_right(
     from seg_core.errors import CorruptFileError
     from seg_models.commands.predict import runner
 
-    def two_frames(path):
+    def two_frames(path, max_pixels):
         yield from [(np.zeros((8, 8, 3), np.uint8), Fraction(number, 25)) for number in range(2)]
         raise CorruptFileError(f"{path} cannot be read beyond frame 2")
 
@@ -334,7 +334,7 @@ def test_full_disk_ends_the_run_and_leaves_complete_files_only(images, model_fil
 
 def test_pages_of_a_large_file_are_predicted_at_once_up_to_the_limit(model_file, tmp_path, monkeypatch, capsys):
     pytest.importorskip("rasterio")
-    monkeypatch.setattr("seg_models.commands.predict.runner._MAX_PIXELS_IN_MEMORY", 100)
+    monkeypatch.setattr("seg_models.commands.predict.runner.WHOLE_PIXELS", 100)
     pages = [Image.new("RGB", (40, 32), (number, 0, 0)) for number in (9, 90)]
     pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
     out = tmp_path / "out"

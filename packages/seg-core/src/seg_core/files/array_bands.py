@@ -1,5 +1,6 @@
 """The bands of arrays: `.npy` files, zarr arrays (the extra `zarr`) and arrays in memory."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import CorruptFileError, MissingDependencyError
+from seg_core.errors import CorruptFileError, ImageTooLargeError, MissingDependencyError
 from seg_core.files.bands import Bands, BandsRead, Window
+from seg_core.files.storage import MAX_TILE_BYTES
 
 __all__ = ["ARRAY_SUFFIXES", "bands_of_array", "map_npy", "open_zarr"]
 
@@ -22,9 +24,19 @@ def map_npy(path: Path) -> npt.NDArray[Any]:
         CorruptFileError: if it holds none.
     """
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CorruptFileError(f"{path} cannot be read as an array: {error}; replace it") from error
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+    # what a damaged header raises is that of Python's parser, of the type that it names, or of its numbers
+    except Exception as error:
+        raise CorruptFileError(
+            f"{path} cannot be read as an array: {str(error).splitlines()[0] if str(error) else type(error).__name__}; "
+            "replace it"
+        ) from error
+    if not isinstance(found, np.ndarray) or found.dtype.kind not in "biufc":
+        what = f"values of type {found.dtype}" if isinstance(found, np.ndarray) else "several arrays (.npz)"
+        raise CorruptFileError(
+            f"{path} holds {what}, not an array of numbers; save that of the image alone: np.save('OUT.npy', array)"
+        )
+    array: npt.NDArray[Any] = found
     return array
 
 
@@ -33,6 +45,7 @@ def open_zarr(path: Path) -> Any:
 
     Raises:
         CorruptFileError: if it holds none.
+        ImageTooLargeError: if one of its chunks is too large for memory.
         MissingDependencyError: if zarr is not installed.
     """
     try:
@@ -40,10 +53,35 @@ def open_zarr(path: Path) -> Any:
     except ImportError as error:
         raise MissingDependencyError("zarr arrays need zarr: pip install 'seg-core[zarr]'") from error
     try:
-        return zarr.open_array(str(path), mode="r")
+        array = zarr.open_array(str(path), mode="r")
+        count = math.prod(array.chunks) * array.dtype.itemsize
     # what zarr raises differs between its versions, and shares no base class
     except Exception as error:
         raise CorruptFileError(f"{path} cannot be read as a zarr array: {error}; replace it") from error
+    if array.dtype.kind not in "biufc":
+        raise CorruptFileError(f"{path} holds values of type {array.dtype}, not numbers; save the image alone")
+    if count > MAX_TILE_BYTES:
+        raise ImageTooLargeError(
+            f"{path} has chunks of {array.chunks}, which take {count} bytes each, more than {MAX_TILE_BYTES}, and are "
+            "decoded at once; copy it with smaller chunks, such as 512 x 512"
+        )
+    return _GuardedZarr(array, path)
+
+
+class _GuardedZarr:
+    """A zarr array whose damaged chunks are our errors."""
+
+    def __init__(self, array: Any, path: Path) -> None:
+        self._array, self._path = array, path
+        self.shape, self.dtype, self.chunks = tuple(array.shape), array.dtype, array.chunks
+
+    def __getitem__(self, place: Any) -> Any:
+        try:
+            return self._array[place]
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise CorruptFileError(f"{self._path} cannot be read as a zarr array: {error}; replace it") from error
 
 
 def bands_of_array(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seg_core.errors import UserError, WriteError, WrongTargetError
+from seg_core.files.temporaries import temporary_file
 
 __all__ = [
     "atomic_path",
@@ -32,7 +33,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yields a temporary path in the folder of `path`; the file is renamed to `path` if the block ends without error.
 
     The temporary file is synced to the disk before the rename, so that a loss of power leaves the old file or the new
-    one. It keeps the suffix of `path`, since writers choose their format by it. Missing folders are created.
+    one. It keeps the suffix of `path`, since writers choose their format by it. Missing folders are created. Those that
+    a killed process left in the folder are removed, when the folder is first written to.
 
     A link stays, and the file that it leads to is replaced. What is no file, such as a pipe or `/dev/stdout`, is not
     replaced either: it gets the content when the block has ended.
@@ -41,7 +43,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         WriteError: if the folder or the file cannot be written, or the disk is full.
     """
     target = Path(path)
-    temporary: Path | None = None
     try:
         if _is_special(target):
             with tempfile.TemporaryDirectory() as folder:
@@ -52,24 +53,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         if target.is_symlink():
             target = Path(os.path.realpath(target))
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        # mkstemp creates files that only their owner can read; results get the usual permissions of new files
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
+        with temporary_file(target) as temporary:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            # mkstemp creates files that only their owner can read; results get the usual permissions of new files
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            temporary.replace(target)
     except UserError:
         raise
     except OSError as error:
         raise write_error(f"write {target}", error) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _is_special(path: Path) -> bool:

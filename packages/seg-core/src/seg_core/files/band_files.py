@@ -14,6 +14,7 @@ from seg_core.files.array_bands import bands_of_array, map_npy, open_zarr
 from seg_core.files.bands import Bands, gains
 from seg_core.files.gdal import import_rasterio, keep_gdal_file
 from seg_core.files.gdal_bands import bands_of_gdal
+from seg_core.files.gdal_formats import is_vrt
 from seg_core.files.images import read_header
 from seg_core.files.pillow_bands import bands_of_deep_png, bands_of_pillow, check_kind, read_page_headers
 
@@ -21,7 +22,9 @@ __all__ = ["check_exists", "open_bands"]
 
 
 @contextlib.contextmanager
-def open_bands(path: Path, expected: int | None, *, pages: bool, orientation: str) -> Iterator[list[Bands]]:
+def open_bands(
+    path: Path, expected: int | None, *, pages: bool, orientation: str, allow_vrt: bool = False
+) -> Iterator[list[Bands]]:
     """Opens an image file, a `.npy` file or a zarr array.
 
     Args:
@@ -29,6 +32,7 @@ def open_bands(path: Path, expected: int | None, *, pages: bool, orientation: st
         expected: number of bands, which tells the axis of the channels of an array; None if it is not known.
         pages: whether to open all pages of a TIFF; else the first.
         orientation: `"apply"` or `"stored"`.
+        allow_vrt: whether a `.vrt` file may be read.
 
     Yields:
         The bands of each page.
@@ -52,7 +56,7 @@ def open_bands(path: Path, expected: int | None, *, pages: bool, orientation: st
     if path.is_dir():
         raise CorruptFileError(f"{path} is a folder, not an image; give the path of a file in it")
     with contextlib.ExitStack() as stack:
-        yield _opened_pages(path, stack, pages=pages, orientation=orientation)
+        yield _opened_pages(path, stack, pages=pages, orientation=orientation, allow_vrt=allow_vrt)
 
 
 def check_exists(path: Path) -> None:
@@ -64,7 +68,9 @@ def check_exists(path: Path) -> None:
     raise ImageNotFoundError(f"there is no image {path}; check the path")
 
 
-def _opened_pages(path: Path, stack: contextlib.ExitStack, *, pages: bool, orientation: str) -> list[Bands]:
+def _opened_pages(
+    path: Path, stack: contextlib.ExitStack, *, pages: bool, orientation: str, allow_vrt: bool
+) -> list[Bands]:
     try:
         found = read_page_headers(path)
     except CorruptFileError:  # a format that only GDAL reads
@@ -73,9 +79,10 @@ def _opened_pages(path: Path, stack: contextlib.ExitStack, *, pages: bool, orien
                 f"image {path} is of a format that needs rasterio: pip install 'seg-core[geo]'"
             ) from None
         try:
-            file = stack.enter_context(keep_gdal_file(path))
+            file = stack.enter_context(keep_gdal_file(path, allow_vrt=allow_vrt))
         except CorruptFileError:
-            read_header(path)  # its error says more of what the file is
+            if not is_vrt(path):
+                read_header(path)  # its error says more of what the file is
             raise
         return [bands_of_gdal(file, str(path), 1, is_checked=False)]
     opened_pages = []
@@ -84,8 +91,8 @@ def _opened_pages(path: Path, stack: contextlib.ExitStack, *, pages: bool, orien
         tag = page.orientation if orientation == "apply" else 1
         by_gdal = page.format in ("TIFF", "JPEG2000") or not page.is_read_by_pillow
         if by_gdal and _has_rasterio():
-            name = Path(f"GTIFF_DIR:{page.number + 1}:{path}") if page.number else path
-            bands = bands_of_gdal(stack.enter_context(keep_gdal_file(name)), str(path), tag, is_checked=True)
+            file = stack.enter_context(keep_gdal_file(path, page.number))
+            bands = bands_of_gdal(file, str(path), tag, is_checked=True)
         elif page.is_read_by_pillow:
             bands = bands_of_pillow(path, page, orientation)
         elif page.format == "PNG":

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import CorruptFileError, ImageTooLargeError, InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.array_bands import bands_of_array
 from seg_core.files.band_choice import Choice, choose_bands
 from seg_core.files.band_files import open_bands
 from seg_core.files.bands import Bands, Window, check_window, differs
 from seg_core.files.images import MAX_PIXELS, check_max_pixels, check_orientation, read_header
 from seg_core.files.open_files import OpenFiles, file_state
+from seg_core.files.opening import check_pixels
 from seg_core.files.windows import can_read_image_windows
 from seg_core.labels.channels import ImageChannels
 
@@ -56,6 +57,7 @@ def read_channels(
     max_pixels: int = MAX_PIXELS,
     orientation: str = "apply",
     window: tuple[int, int, int, int] | None = None,
+    allow_vrt: bool = False,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Returns an image with the channels that are described, and which of its pixels hold data.
 
@@ -67,6 +69,7 @@ def read_channels(
         orientation: `"apply"` applies the orientation tag, `"stored"` keeps the pixels as stored.
         window: top, left, height and width of the part to read; None for all. Of a file with
             `can_read_windows` only that part is read, and the file stays open for the next part.
+        allow_vrt: whether a `.vrt` file may be read: a mosaic, which leads to other image files of this machine.
 
     Returns:
         The image (H, W, C), uint8, uint16 or float32, a new array: the values of the file. Pixels without data have the
@@ -83,17 +86,21 @@ def read_channels(
     check_orientation(orientation)
     paths = paths_of(source)
     if window is None:
-        with open_channels(paths, channels, orientation=orientation) as image:
+        with open_channels(paths, channels, orientation=orientation, allow_vrt=allow_vrt) as image:
             return image.read(None, max_pixels)
     with _OPEN_FILES.use(
-        (channels, orientation, *map(file_state, paths)),
-        lambda: open_channels(paths, channels, orientation=orientation),
+        (channels, orientation, allow_vrt, *map(file_state, paths)),
+        lambda: open_channels(paths, channels, orientation=orientation, allow_vrt=allow_vrt),
     ) as image:
         return image.read(window, max_pixels)
 
 
 def channels_size(
-    source: ChannelSource, channels: ImageChannels | None = None, *, orientation: str = "apply"
+    source: ChannelSource,
+    channels: ImageChannels | None = None,
+    *,
+    orientation: str = "apply",
+    allow_vrt: bool = False,
 ) -> tuple[int, int]:
     """Returns height and width of an image as `read_channels` reads it; nothing is decoded.
 
@@ -101,6 +108,7 @@ def channels_size(
         source: as for `read_channels`.
         channels: the channels of the images, against which the file is checked; with None it is not.
         orientation: `"apply"` or `"stored"`.
+        allow_vrt: as for `read_channels`.
 
     Raises:
         As `read_channels`, as far as the header tells.
@@ -111,7 +119,7 @@ def channels_size(
         header = read_header(paths[0])
         is_turned = orientation == "apply" and header.orientation >= 5
         return (header.width, header.height) if is_turned else (header.height, header.width)
-    with _opened_bands(paths, channels, orientation) as bands:
+    with _opened_bands(paths, channels, orientation, allow_vrt) as bands:
         image = bands[0] if channels is None else ChannelImage(bands, channels)
         _check_sizes(bands)
         return image.height, image.width
@@ -296,22 +304,20 @@ class ChannelImage:
 
     def _check_size(self, window: Window | None, max_pixels: int) -> None:
         rows, columns = (self.height, self.width) if window is None or not self.has_windows else window[2:]
-        if rows * columns > max_pixels:
-            raise ImageTooLargeError(
-                f"{self._name} has {columns}x{rows} = {rows * columns} pixels (width x height), more than max_pixels="
-                f"{max_pixels}; if the file is what you expect, raise the limit: max_pixels={rows * columns} of the "
-                f"dataset or the Predictor, --max-pixels {rows * columns} of seg predict"
-            )
+        check_pixels(columns, rows, self._name, max_pixels)
 
 
 @contextlib.contextmanager
-def open_channels(source: Any, channels: ImageChannels, *, orientation: str = "apply") -> Iterator[ChannelImage]:
+def open_channels(
+    source: Any, channels: ImageChannels, *, orientation: str = "apply", allow_vrt: bool = False
+) -> Iterator[ChannelImage]:
     """Opens an image for reading its channels.
 
     Args:
         source: a list of paths, or an array (H, W), (H, W, C) or (C, H, W).
         channels: the channels of the images.
         orientation: `"apply"` or `"stored"`.
+        allow_vrt: as for `read_channels`.
 
     Raises:
         As `read_channels`.
@@ -319,19 +325,23 @@ def open_channels(source: Any, channels: ImageChannels, *, orientation: str = "a
     if not isinstance(source, list):
         yield ChannelImage([bands_of_array(source, type(source).__name__, _expected(channels, 1))], channels)
         return
-    with _opened_bands(source, channels, orientation) as bands:
+    with _opened_bands(source, channels, orientation, allow_vrt) as bands:
         yield ChannelImage(bands, channels)
 
 
 @contextlib.contextmanager
-def _opened_bands(paths: list[Path], channels: ImageChannels | None, orientation: str) -> Iterator[list[Bands]]:
+def _opened_bands(
+    paths: list[Path], channels: ImageChannels | None, orientation: str, allow_vrt: bool = False
+) -> Iterator[list[Bands]]:
     expected = None if channels is None else _expected(channels, len(paths))
     pages = channels is not None and channels.pages
     with contextlib.ExitStack() as stack:
         yield [
             page
             for path in paths
-            for page in stack.enter_context(open_bands(path, expected, pages=pages, orientation=orientation))
+            for page in stack.enter_context(
+                open_bands(path, expected, pages=pages, orientation=orientation, allow_vrt=allow_vrt)
+            )
         ]
 
 

@@ -1,6 +1,7 @@
-"""Opening files with GDAL, by rasterio (the extra `geo`)."""
+"""Opening files with GDAL, by rasterio (the extra `geo`): files of this machine, each by one driver."""
 
 import contextlib
+import math
 import os
 import threading
 import warnings
@@ -9,7 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from seg_core.errors import CorruptFileError, MissingDependencyError
+import numpy as np
+
+from seg_core.errors import CorruptFileError, ImageTooLargeError, MissingDependencyError
+from seg_core.files.gdal_formats import FORMATS, absolute, check_sidecars, driver_of, is_codestream
+from seg_core.files.jp2_boxes import check_boxes
+from seg_core.files.mosaics import check_mosaic, refused_mosaic
+from seg_core.files.storage import MAX_TILE_BYTES
 
 __all__ = ["CACHE_BYTES", "gdal_errors", "import_rasterio", "keep_gdal_file", "open_gdal_file", "quiet_gdal"]
 
@@ -18,26 +25,37 @@ CACHE_BYTES = 64 * 2**20
 """Size of GDAL's cache, which would be a twentieth of the machine's memory."""
 
 
+# what no driver that is used here needs; should one reach for the network nevertheless, it finds none
+_WITHOUT_NETWORK = {
+    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
+    "GDAL_HTTP_PROXY": "http://127.0.0.1:9",
+    "GDAL_HTTP_MAX_RETRY": "0",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "GDAL_VRT_ENABLE_RAWRASTERBAND": "NO",
+}
+
+
 @contextlib.contextmanager
-def open_gdal_file(path: Path) -> Iterator[Any]:
+def open_gdal_file(path: Path, page: int = 0, *, allow_vrt: bool = False) -> Iterator[Any]:
     """Opens an image file with rasterio.
 
+    Args:
+        path: the file.
+        page: number of the page of a TIFF, from 0.
+        allow_vrt: whether a VRT may be opened, if it is a plain mosaic of image files.
+
     Raises:
-        CorruptFileError: if it cannot be read as an image.
+        CorruptFileError: if it cannot be read as an image, or would lead GDAL to another place than the file.
+        ImageTooLargeError: if one tile of it is too large for memory.
+        InvalidArgumentError: if it is a VRT and `allow_vrt` is False.
         MissingDependencyError: if rasterio is not installed.
     """
-    rasterio = import_rasterio()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(quiet_gdal())
-        try:
-            file = stack.enter_context(rasterio.open(path))
-        except gdal_errors() as error:
-            raise CorruptFileError(f"{path} cannot be read as an image: {error}; replace it") from error
+    with quiet_gdal(), _opened(path, page, allow_vrt) as file:
         yield file
 
 
 @contextlib.contextmanager
-def keep_gdal_file(path: Path) -> Iterator[Any]:
+def keep_gdal_file(path: Path, page: int = 0, *, allow_vrt: bool = False) -> Iterator[Any]:
     """Opens an image file as `open_gdal_file` does, for the time beyond a block of code.
 
     Rasterio's settings, which blocks set and restore one within the other, are not kept meanwhile.
@@ -45,22 +63,59 @@ def keep_gdal_file(path: Path) -> Iterator[Any]:
     Raises:
         As `open_gdal_file`.
     """
-    rasterio = import_rasterio()
-    try:
+    with contextlib.ExitStack() as stack:
         with quiet_gdal():
-            file = rasterio.open(path)
-    except gdal_errors() as error:
-        raise CorruptFileError(f"{path} cannot be read as an image: {error}; replace it") from error
-    try:
+            file = stack.enter_context(_opened(path, page, allow_vrt))
         yield file
-    finally:
-        file.close()
+
+
+@contextlib.contextmanager
+def _opened(path: Path, page: int, allow_vrt: bool) -> Iterator[Any]:
+    rasterio = import_rasterio()
+    name = absolute(path)
+    driver = driver_of(path)
+    if driver is None:
+        raise CorruptFileError(
+            f"{path} cannot be read as an image: it is of none of the formats that GDAL reads here ({FORMATS}); "
+            "convert it: gdal_translate IN OUT.tif"
+        )
+    if driver == "VRT":
+        if not allow_vrt:
+            raise refused_mosaic(path)
+        check_mosaic(path)
+    if driver == "JP2OpenJPEG" and not is_codestream(path):
+        check_boxes(path)
+    check_sidecars(path)
+    try:
+        # a Path, of which rasterio does not look for a scheme; of several drivers it takes one
+        with rasterio.open(Path(f"GTIFF_DIR:{page + 1}:{name}" if page else name), driver=driver) as file:
+            _check_content(file, path)
+            yield file
+    except gdal_errors() as error:  # of metadata too, which are read when they are asked for
+        raise CorruptFileError(f"{path} cannot be read as an image: {error}; replace it") from error
+
+
+def _check_content(file: Any, path: Path) -> None:
+    if "OVERVIEW_FILE" in file.tags(ns="OVERVIEWS"):
+        raise CorruptFileError(
+            f"{path} names another file as its overviews, which is not read; convert it: gdal_translate -co "
+            "COPY_SRC_OVERVIEWS=NO IN OUT.tif"
+        )
+    is_by_pixel = str(file.profile.get("interleave", "")).lower() == "pixel"
+    for dtype, shape in zip(file.dtypes, file.block_shapes, strict=True):
+        size = 16 if dtype.startswith("complex") else np.dtype(dtype).itemsize
+        count = math.prod(shape) * size * (file.count if is_by_pixel else 1)
+        if count > MAX_TILE_BYTES:
+            raise ImageTooLargeError(
+                f"{path} has tiles of {shape[1]}x{shape[0]} pixels (width x height), which take {count} bytes each, "
+                f"more than {MAX_TILE_BYTES}; rewrite it in smaller ones: gdal_translate -co TILED=YES IN OUT.tif"
+            )
 
 
 @contextlib.contextmanager
 def quiet_gdal() -> Iterator[None]:
-    """Keeps GDAL's cache small, and silences rasterio's warnings about geo references and nodata values."""
-    with import_rasterio().Env(GDAL_CACHEMAX=CACHE_BYTES), _SILENCE:
+    """Keeps GDAL's cache small and GDAL off the network, and silences rasterio's warnings about what files lack."""
+    with import_rasterio().Env(GDAL_CACHEMAX=CACHE_BYTES, **_WITHOUT_NETWORK), _SILENCE:
         yield
 
 

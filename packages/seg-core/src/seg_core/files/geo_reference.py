@@ -97,13 +97,14 @@ def read_geo_reference(source: str | None, shape: tuple[int, ...], page: int = 0
         return None
     path = Path(source)
     try:
-        name, orientation = path, orientation_of(path)
+        number, orientation = 0, orientation_of(path)
         if page:
             found = pages_of_tiff(path)[page:]
             if not found:  # a frame of another format
                 return None
-            name, orientation = found[0].path, found[0].orientation
-        with open_gdal_file(name) as file:
+            number, orientation = found[0].number, found[0].orientation
+        # of a VRT that was predicted; the files that it leads to are not opened here
+        with open_gdal_file(path, number, allow_vrt=True) as file:
             size = (file.height, file.width) if orientation < 5 else (file.width, file.height)
             return geo_reference_of(file, orientation) if size == shape else None
     except CorruptFileError:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.files.atomic import atomic_path
+from seg_core.files.atomic import atomic_path, write_error
 
 __all__ = ["check_format", "save_image", "write_image"]
 
@@ -64,22 +64,31 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[np.uint8]) -> N
         temporary.write_bytes(content.getbuffer())
 
 
-def save_image(image: Image.Image, path: str | os.PathLike[str], **options: Any) -> None:
-    """Writes an image as `image.save(path, **options)` does, and notices if the disk takes a part of it alone.
+def save_image(path: str | os.PathLike[str], image: Image.Image, **options: Any) -> None:
+    """Writes an image of PIL into a file of a folder that nobody reads yet, in the format of the suffix.
 
-    Pillow's writers of JPEG and others do not look at how much of a file was written, so the file is made in memory.
+    It is encoded in memory: for most formats Pillow writes to the file itself, and takes no notice of a full disk.
 
     Args:
+        path: path of the file.
         image: the image.
-        path: the file; its suffix decides the format.
-        **options: of Pillow's writer.
+        options: as of `PIL.Image.Image.save`.
 
     Raises:
-        OSError: if it cannot be written, as `open` and `write` raise it.
+        WriteError: if it cannot be written; no part of it is left.
     """
+    target = Path(path)
     content = io.BytesIO()
-    image.save(content, Image.registered_extensions()[Path(path).suffix.lower()], **options)
-    Path(path).write_bytes(content.getbuffer())
+    image.save(content, Image.registered_extensions()[target.suffix.lower()], **options)
+    try:
+        try:
+            target.write_bytes(content.getbuffer())
+        except OSError:
+            if target.is_file():
+                target.unlink()
+            raise
+    except OSError as error:
+        raise write_error(f"write {target}", error) from error
 
 
 def _cannot_hold(path: str | os.PathLike[str], shape: tuple[int, ...]) -> str:

@@ -26,6 +26,7 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.opening import PREFIX_BYTES, Source, check_size, file_errors, identify, opened
 from seg_core.files.orientation import decode, is_turned, orientation_tag, without_pixels, xmp_orientation
 from seg_core.files.page_numbers import num_pages, page_numbers
+from seg_core.files.rgb import rgb_array
 from seg_core.files.storage import (
     HEIGHT,
     MAX_ID,
@@ -40,6 +41,7 @@ from seg_core.files.storage import (
 __all__ = [
     "MAX_PIXELS",
     "ORIENTATIONS",
+    "WHOLE_PIXELS",
     "Header",
     "Once",
     "Source",
@@ -55,11 +57,13 @@ __all__ = [
     "read_image",
     "read_mask",
     "read_pages",
-    "to_rgb",
 ]
 
 MAX_PIXELS = 178_000_000
 """Default limit of width times height; aerial images of iSAID reach 13000x13000."""
+
+WHOLE_PIXELS = 2**26
+"""Default limit of width times height of an image that a network gets at once: larger ones are predicted in tiles."""
 
 ORIENTATIONS = ("apply", "stored")
 """How an orientation tag is handled, see `read_image`."""
@@ -195,7 +199,7 @@ def load_image(
     with opened(source, "image", name, max_pixels) as (image, called):
         _check_kind(image, called, source)
         decoded, tag = decode(image, orientation)
-        return np.array(to_rgb(decoded)), tag
+        return rgb_array(decoded), tag
 
 
 def count_pages(source: Source, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> tuple[int, str]:
@@ -233,7 +237,7 @@ def read_pages(
                 check_size(image, called, "image", max_pixels)
             _check_kind(image, called, source)
             decoded, _ = decode(image, "apply")
-            yield np.array(to_rgb(decoded))
+            yield rgb_array(decoded)
         if isinstance(source, Image.Image):
             image.seek(place)
 
@@ -393,17 +397,6 @@ def read_header(source: str | os.PathLike[str]) -> Header:
         else:
             tag = orientation_tag(image)
         return Header(image.format or "", image.width, image.height, tag, unlike)
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Returns an 8-bit image of PIL in mode RGB: gray is repeated, alpha is dropped, a palette is looked up."""
-    if image.mode == "RGB":
-        return image
-    if image.mode == "La":  # premultiplied alpha; Pillow converts it to LA only
-        image = image.convert("LA")
-    elif image.mode in ("P", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow needs this step before a palette with transparency becomes RGB
-    return image.convert("RGB")
 
 
 def _check_kind(image: Image.Image, called: str, source: Source) -> None:

@@ -27,10 +27,28 @@ from PIL import (
 )
 
 from seg_core.errors import CorruptFileError, ImageNotFoundError, ImageTooLargeError, UserError
-from seg_core.files.storage import COMPRESSION, PHOTOMETRIC, WIDTH, tiff_storage, tiff_tags
+from seg_core.files.storage import (
+    COMPRESSION,
+    MAX_TILE_BYTES,
+    PHOTOMETRIC,
+    WIDTH,
+    tiff_storage,
+    tiff_tags,
+    tile_bytes,
+)
 from seg_core.files.suffixes import FORMAT_SUFFIXES
 
-__all__ = ["PREFIX_BYTES", "Source", "check_size", "file_errors", "identify", "is_recognized", "opened"]
+__all__ = [
+    "PREFIX_BYTES",
+    "Source",
+    "check_pixels",
+    "check_size",
+    "counted_pixels",
+    "file_errors",
+    "identify",
+    "is_recognized",
+    "opened",
+]
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Image.Image
 """A path, the contents of a file, a file object at its start, or an image of PIL."""
@@ -50,6 +68,7 @@ _FORMATS = tuple(FORMAT_SUFFIXES)
 PREFIX_BYTES = 16  # bytes by which Pillow identifies formats
 
 _KIND_BYTES = 64
+_LONG_SIDE, _SHORT_SIDE = 65535, 64  # pixels, see `counted_pixels`
 # first bytes, in lower case where they are text -> what other files are that people have among their images
 _OTHER_KINDS = {
     b"\x93NUMPY": "an array of NumPy (.npy): save it as PNG, by Image.fromarray(array).save('OUT.png')",
@@ -101,13 +120,43 @@ def _identified(file: IO[bytes], path: str, called: str, noun: str, max_pixels: 
 
 def check_size(image: Image.Image, called: str, noun: str, max_pixels: int) -> None:
     """Raises ImageTooLargeError if an image that is not decoded yet has more than `max_pixels`."""
-    pixels = image.width * image.height
-    if pixels > max_pixels:
+    check_pixels(image.width, image.height, f"{noun} {called}", max_pixels)
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None and (count := tile_bytes(tags)) > MAX_TILE_BYTES:
         raise ImageTooLargeError(
-            f"{noun} {called} has {image.width}x{image.height} = {pixels} pixels (width x height), more than "
-            f"max_pixels={max_pixels}; if the file is what you expect, raise the limit: max_pixels={pixels} of the "
-            f"dataset or the Predictor, --max-pixels {pixels} of seg predict"
+            f"{noun} {called} has tiles or strips of {count} bytes, more than {MAX_TILE_BYTES}, which are decoded at "
+            "once; rewrite it in smaller ones: gdal_translate -co TILED=YES IN OUT.tif"
         )
+
+
+def check_pixels(width: int, height: int, called: str, max_pixels: int) -> None:
+    """Raises ImageTooLargeError if an image has more than `max_pixels`.
+
+    Args:
+        width: width in pixels.
+        height: height in pixels.
+        called: the image, for the message, such as "image a.png".
+        max_pixels: the limit.
+    """
+    pixels, counted = width * height, counted_pixels(width, height)
+    if counted > max_pixels:
+        as_more = f" and counts as {counted}, being so narrow" if counted > pixels else ""
+        raise ImageTooLargeError(
+            f"{called} has {width}x{height} = {pixels} pixels (width x height){as_more}, more than max_pixels="
+            f"{max_pixels}; if the file is what you expect, raise the limit: max_pixels={counted} of the "
+            f"dataset or the Predictor, --max-pixels {counted} of seg predict"
+        )
+
+
+def counted_pixels(width: int, height: int) -> int:
+    """Returns width times height, as limits of pixels count it.
+
+    Of an image with more than 65535 pixels a side the shorter one counts as at least 64: it takes as much time, and
+    parts of it as much memory.
+    """
+    if max(width, height) > _LONG_SIDE:
+        return max(width, _SHORT_SIDE) * max(height, _SHORT_SIDE)
+    return width * height
 
 
 @contextlib.contextmanager

@@ -17,12 +17,12 @@ class TiffPage:
     """A page of a TIFF.
 
     Attributes:
-        path: the name by which GDAL opens it; of the first page the file's path, with the files beside it.
+        number: its number in the file, from 0, by which `open_gdal_file` opens it.
         orientation: its orientation tag, 1 to 8.
         may_be_marked: whether something may tell which of its pixels hold data.
     """
 
-    path: Path
+    number: int
     orientation: int
     may_be_marked: bool
 
@@ -42,6 +42,5 @@ def pages_of_tiff(path: Path) -> list[TiffPage]:
         for number in numbers:
             image.seek(number)
             tags = image.tag_v2  # type: ignore[attr-defined]  # only TIFFs have it
-            name = Path(f"GTIFF_DIR:{number + 1}:{path}") if number else path
-            pages.append(TiffPage(name, orientation_tag(image), has_others or bool(page_marks(tags))))
+            pages.append(TiffPage(number, orientation_tag(image), has_others or bool(page_marks(tags))))
     return pages

@@ -25,8 +25,10 @@ from seg_core.files.array_bands import ARRAY_SUFFIXES, map_npy, open_zarr
 from seg_core.files.band_files import check_exists
 from seg_core.files.bands import BandsRead
 from seg_core.files.channel_files import open_channels, paths_of
+from seg_core.files.emptiness import check_filled
 from seg_core.files.gdal import gdal_errors, import_rasterio, open_gdal_file
 from seg_core.files.gdal_bands import unlike_whole
+from seg_core.files.gdal_formats import is_vrt
 from seg_core.files.geo_reference import GeoReference, geo_reference_of, read_geo_reference
 from seg_core.files.images import MAX_PIXELS, Header, check_image, read_header, read_image
 from seg_core.files.validity import marks_of, valid_of, valid_pixels
@@ -60,7 +62,11 @@ class Raster:
 
 @contextlib.contextmanager
 def open_raster(
-    source: Any, max_pixels: int = MAX_PIXELS, *, channels: ImageChannels = RGB_CHANNELS
+    source: Any,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    channels: ImageChannels = RGB_CHANNELS,
+    allow_vrt: bool = False,
 ) -> Iterator[Raster]:
     """Opens an image that is then read one rectangle at a time.
 
@@ -71,19 +77,21 @@ def open_raster(
         source: path of a TIFF (or another format of GDAL), of a `.npy` file or of a zarr array; or an array, in memory
             or memory-mapped. Arrays are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, or those that are
             described. If channels are described, also a list of the paths of several files, whose bands are stacked.
-        max_pixels: largest width times height of a file that is read at once.
+        max_pixels: largest width times height of a file that is read at once, or is nearly empty.
         channels: the channels of the image. If they are not three of 8 bits, `Raster.read` returns them as
             `seg_core.files.channel_files.read_channels` does.
+        allow_vrt: whether a `.vrt` file may be read, which is a mosaic of other image files.
 
     Raises:
         ImageNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be read, or does not fit the description of the channels.
-        ImageTooLargeError: if it must be read at once and has more pixels than `max_pixels`.
+        ImageTooLargeError: if it must be read at once and has more pixels than `max_pixels`; if it has more, and 1024
+            for each byte of the file; or if one of its tiles is too large for memory.
         InvalidArgumentError: if it has other channels or more than 8 bits.
         MissingDependencyError: if the library for this format is not installed.
     """
     if not channels.is_rgb8:
-        with _opened_channels(source, channels, max_pixels) as raster:
+        with _opened_channels(source, channels, max_pixels, allow_vrt) as raster:
             yield raster
         return
     if not isinstance(source, str | os.PathLike):
@@ -94,16 +102,18 @@ def open_raster(
     if path.suffix.lower() == ".npy":
         yield _raster_of_npy(path)
     elif path.suffix.lower() == ".zarr":
-        yield _raster_of_array(open_zarr(path), str(path))
+        raster = _raster_of_array(open_zarr(path), str(path))
+        check_filled([path], (raster.height, raster.width), max_pixels)
+        yield raster
     elif path.is_dir():
         raise CorruptFileError(f"{path} is a folder, not an image; give the path of a file in it")
     else:
-        with _opened_file(path, max_pixels) as raster:
+        with _opened_file(path, max_pixels, allow_vrt) as raster:
             yield raster
 
 
 @contextlib.contextmanager
-def _opened_file(path: Path, max_pixels: int) -> Iterator[Raster]:
+def _opened_file(path: Path, max_pixels: int, allow_vrt: bool) -> Iterator[Raster]:
     header: Header | None = None
     unknown: CorruptFileError | None = None
     try:
@@ -112,10 +122,10 @@ def _opened_file(path: Path, max_pixels: int) -> Iterator[Raster]:
         unknown = error  # a format that only GDAL reads
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open_gdal_file(path))
-        except CorruptFileError:
+            file = stack.enter_context(open_gdal_file(path, allow_vrt=allow_vrt))
+        except CorruptFileError as error:
             if unknown is not None:
-                raise unknown from None
+                raise (error if is_vrt(path) else unknown) from None
             yield _raster_read_at_once(path, "a format that GDAL does not read", None, max_pixels)
             return
         _check_samples(file, path)
@@ -123,15 +133,18 @@ def _opened_file(path: Path, max_pixels: int) -> Iterator[Raster]:
         if reason := unlike_whole(file, header):
             yield _raster_read_at_once(path, reason, geo_reference, max_pixels)
         else:
+            check_filled([path], (file.height, file.width), max_pixels)
             yield _raster_of_gdal_file(file, path, geo_reference, header is None)
 
 
 @contextlib.contextmanager
-def _opened_channels(source: Any, channels: ImageChannels, max_pixels: int) -> Iterator[Raster]:
+def _opened_channels(source: Any, channels: ImageChannels, max_pixels: int, allow_vrt: bool) -> Iterator[Raster]:
     """Opens an image whose channels are described; what can only be read at once is kept in memory."""
     is_files = isinstance(source, str | os.PathLike | list | tuple)
     paths = paths_of(source) if is_files else []
-    with open_channels(paths if is_files else source, channels) as image:
+    with open_channels(paths if is_files else source, channels, allow_vrt=allow_vrt) as image:
+        if image.has_windows:
+            check_filled(paths, (image.height, image.width), max_pixels)
         whole = None if image.has_windows else image.read(None, max_pixels)
         last: list[Any] = [None, None]  # the last part: its image and its valid pixels are asked for one after another
 

@@ -13,6 +13,7 @@ __all__ = [
     "COMPRESSION",
     "HEIGHT",
     "MAX_ID",
+    "MAX_TILE_BYTES",
     "ORIENTATION",
     "OVERVIEW",
     "PHOTOMETRIC",
@@ -29,10 +30,14 @@ __all__ = [
     "tiff_nodata",
     "tiff_storage",
     "tiff_tags",
+    "tile_bytes",
 ]
 
 MAX_ID = 65535
 """Largest id that a mask may hold."""
+
+MAX_TILE_BYTES = 2**29
+"""Bytes of a tile, strip or chunk, which is decoded at once even if a part of it is read."""
 
 _MASK_FORMATS = ("PNG", "TIFF", "BMP", "GIF", "PPM")
 _JPEG_COLORS = "JPEG's YCbCr colors, which decoders turn into slightly different RGB"
@@ -43,6 +48,7 @@ _IMAGE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 ORIENTATION = 274
 WIDTH, HEIGHT, _BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 _SAMPLES, _PLANAR, _EXTRA, _SAMPLE_FORMAT, XMP = 277, 284, 338, 339, 700
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT = 278, 322, 323
 _OFFSETS, _BYTE_COUNTS = (273, 324), (279, 325)  # of strips, of tiles
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
 _COLOR_SPACES = {8: "CIELAB", 9: "ICCLab", 10: "ITULab", 32803: "raw sensor", 32844: "LogL", 32845: "LogLuv"}
@@ -286,6 +292,16 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
         is_signed=_SIGNED in formats,
         is_lossy=TiffImagePlugin.COMPRESSION_INFO.get(compression) in _LOSSY_COMPRESSIONS,
     )
+
+
+def tile_bytes(tags: Mapping[int, Any]) -> int:
+    """Returns the bytes of a decoded tile or strip of a TIFF, by its tags."""
+    depth = max(_several(tags.get(_BITS, 1))) * (tags.get(_SAMPLES, 1) if tags.get(_PLANAR, 1) != _PLANES else 1)
+    if _TILE_WIDTH in tags and _TILE_HEIGHT in tags:
+        pixels = tags[_TILE_WIDTH] * tags[_TILE_HEIGHT]
+    else:
+        pixels = tags.get(WIDTH, 0) * min(tags.get(_ROWS_PER_STRIP, 2**32), tags.get(HEIGHT, 0))
+    return int(pixels * depth) // 8
 
 
 def _is_sparse(tags: Mapping[int, Any]) -> bool:

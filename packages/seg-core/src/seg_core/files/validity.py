@@ -54,14 +54,14 @@ def valid_pixels(source: Any, shape: tuple[int, ...], page: TiffPage | None = No
     if not isinstance(source, str | os.PathLike) or not Path(source).is_file():
         return None
     path = Path(source)
-    if page is None or page.path == path:
+    if page is None or not page.number:
         marks = marks_of(path)
     else:
         marks = "pixels that are marked in its pages" if page.may_be_marked else ""
     if not marks:
         return None
     try:
-        with open_gdal_file(path if page is None else page.path) as file:
+        with open_gdal_file(path, 0 if page is None else page.number) as file:
             read = valid_of(file)
             orientation = orientation_of(path) if page is None else page.orientation
             valid = None if read is None else upright(read(None), orientation)

@@ -9,7 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from seg_core.errors import InvalidArgumentError, InvalidTypeError
-from seg_core.files.images import to_rgb
+from seg_core.files.opening import file_errors
+from seg_core.files.rgb import to_rgb
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 
 __all__ = ["as_image_tensor", "as_rgb_tensor", "check_unit_range", "pil_to_rgb"]
@@ -142,7 +143,9 @@ def pil_to_rgb(image: Image.Image) -> Image.Image:
 
     Raises:
         InvalidArgumentError: if it has more than 8 bits per channel: PIL would clip it.
+        CorruptFileError: if it comes from a file that is damaged, which PIL decodes when pixels are asked for.
     """
+    _load(image)
     if image.mode == "RGB":
         return image
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
@@ -237,7 +240,13 @@ def _pil_array(image: Image.Image, channels: ImageChannels) -> np.ndarray[Any, A
             f"W), got a PIL image of mode {image.mode!r}; convert it to an array, numpy.asarray(image), and choose its "
             "channels"
         )
+    _load(image)
     return np.array(image)
+
+
+def _load(image: Image.Image) -> None:
+    with file_errors(str(getattr(image, "filename", "") or "(in memory)"), "image"):
+        image.load()
 
 
 def _fourth_channel(kind: str, shape: tuple[int, ...], of_three: str) -> str:

@@ -24,6 +24,7 @@ from seg_core.files import images
 from seg_core.files.images import Once, StoredMask
 from seg_core.files.opening import opened
 from seg_core.files.orientation import decode
+from seg_core.files.rgb import to_rgb
 from seg_core.files.storage import HEIGHT, WIDTH, storage_of
 from seg_datasets.doctor.examine_channels import kind_unlike_rgb, look_at
 from seg_datasets.doctor.examine_planes import PlaneFault, examine_planes
@@ -197,7 +198,7 @@ class Examiner:
             record["alpha"] = _is_transparent(image.convert("RGBA"))
         if mode in ("1", "L", "P") and (mode == "P" or not record["color"]):
             record["levels"] = sum(map(bool, image.histogram()[:256]))
-        plain = image if mode in ("L", "RGB") else images.to_rgb(image)
+        plain = image if mode in ("L", "RGB") else to_rgb(image)
         gap = 1.0 if image.width * image.height > _LARGE else None
         chunk.reduced[row] = plain.resize(_LOOK, Image.Resampling.BOX, reducing_gap=gap)
 
@@ -289,14 +290,14 @@ class Examiner:
                     if state == "wrong-bit-depth" and (storage.flaw or storage.is_scaled or not is_deep):
                         state = "unreadable-mask"
                     if storage.is_lossy:  # an image in the place of a mask is one in most cases
-                        record["many"] = _has_many_colors(images.to_rgb(image))
+                        record["many"] = _has_many_colors(to_rgb(image))
                     chunk.fail(row, "mask", state, text)
                     return
                 decoded, tag = decode(image, "check")
                 if tag != 1:
                     chunk.fail(row, "mask", "orientation", text)
                 elif decoded.mode in ("RGB", "RGBA") and "opaque" not in text:
-                    record["many"] = _has_many_colors(images.to_rgb(decoded))
+                    record["many"] = _has_many_colors(to_rgb(decoded))
                     chunk.fail(row, "mask", "color-mask", text)
                 else:
                     chunk.fail(row, "mask", "unreadable-mask", text)

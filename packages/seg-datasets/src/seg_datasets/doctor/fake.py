@@ -266,7 +266,7 @@ def _path(patterns: tuple[str, ...], choice: int, key: str) -> str:
 
 def _write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_image(Image.fromarray(pixels), path)
+    save_image(path, Image.fromarray(pixels))
 
 
 def _write_listing(path: Path, keys: Sequence[str]) -> None:

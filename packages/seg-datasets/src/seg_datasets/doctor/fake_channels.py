@@ -97,7 +97,7 @@ class FakeChannels:
         """Writes an image (H, W, C) as PNG, or as GeoTIFF with descriptions of its bands."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if self.suffix == ".png":
-            save_image(Image.fromarray(pixels[..., 0] if self.count == 1 else pixels), path)
+            save_image(path, Image.fromarray(pixels[..., 0] if self.count == 1 else pixels))
         else:
             path.write_bytes(_geotiff(pixels, self.description.names))
 

@@ -29,9 +29,9 @@ def write_colors(path: Path, ids: npt.NDArray[np.integer[Any]], edition: Edition
     assert isinstance(reader, ColorReader), "only editions with color masks are written here"
     ids = np.where(np.isin(ids, list(reader.colors)), ids, min(reader.colors))
     if "ann_dir" in path.parts:
-        save_image(Image.fromarray(ids.astype(np.uint8)), path)
+        save_image(path, Image.fromarray(ids.astype(np.uint8)))
         return
     table = np.zeros((max(reader.colors) + 1, 3), np.uint8)
     for index, color in reader.colors.items():
         table[index] = color
-    save_image(Image.fromarray(table[ids]), path)
+    save_image(path, Image.fromarray(table[ids]))

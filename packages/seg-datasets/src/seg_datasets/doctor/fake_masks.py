@@ -62,11 +62,11 @@ def write_palette(path: Path, ids: Ids, edition: Edition) -> None:
     """Writes a PNG with a palette, whose indices are the ids."""
     image = Image.fromarray(ids.astype(np.uint8)).convert("P")
     image.putpalette(palette_of(edition).tobytes())
-    save_image(image, path)
+    save_image(path, image)
 
 
 def _write_gray(path: Path, ids: Ids, edition: Edition) -> None:  # noqa: ARG001 - all writers have this argument
-    save_image(Image.fromarray(ids.astype(np.uint8)), path)
+    save_image(path, Image.fromarray(ids.astype(np.uint8)))
 
 
 _WRITERS: dict[str, WriteMask] = {

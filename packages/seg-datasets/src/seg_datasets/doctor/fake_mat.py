@@ -46,7 +46,7 @@ def write_pascal_context(path: Path, ids: Ids, edition: Edition) -> None:  # noq
         MissingDependencyError: if the name ends in .mat and scipy is not installed.
     """
     if path.suffix != ".mat":
-        save_image(Image.fromarray(ids.astype(np.uint8)), path)
+        save_image(path, Image.fromarray(ids.astype(np.uint8)))
         return
     savemat, _ = _scipy()
     raw = np.array((_OTHER, *RAW_LABELS), np.uint16)

@@ -81,12 +81,12 @@ class FakeTask:
         pixels, ids = self.sample(size, key)
         for path in (image, mask):
             path.parent.mkdir(parents=True, exist_ok=True)
-        save_image(Image.fromarray(pixels), image)
+        save_image(image, Image.fromarray(pixels))
         if self.task == BINARY:
-            save_image(Image.fromarray(ids), mask)
+            save_image(mask, Image.fromarray(ids))
             return
         first, *others = map(Image.fromarray, ids)
-        save_image(first, mask, save_all=True, append_images=others, compression="tiff_deflate")
+        save_image(mask, first, save_all=True, append_images=others, compression="tiff_deflate")
 
 
 def _grid(size: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -55,7 +55,7 @@ def name_collision(tree: Tree) -> str:
     tree.touch(second)
     if tree.name == FREE:
         with Image.open(image) as opened:
-            save_image(opened.convert("RGB"), second, quality=95)
+            save_image(second, opened.convert("RGB"), quality=95)
     else:
         tree.put(second, image.read_bytes())
     return f"added the image {second.name} beside {image.name}"

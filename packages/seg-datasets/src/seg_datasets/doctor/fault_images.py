@@ -83,7 +83,7 @@ def _pixels(path: Path) -> npt.NDArray[np.uint8]:
 
 def _save(tree: Tree, path: Path, image: Image.Image) -> None:
     tree.touch(path)
-    save_image(image, path, quality=95)  # of JPEG; the others take no notice
+    save_image(path, image, quality=95)  # of JPEG; the others take no notice
 
 
 def _tag(tree: Tree, path: Path) -> None:

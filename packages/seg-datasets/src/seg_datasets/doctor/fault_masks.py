@@ -251,4 +251,4 @@ def _renamed(tree: Tree, mask: Path, suffix: str) -> Path:
 
 def _save(tree: Tree, mask: Path, image: Image.Image) -> None:
     tree.touch(mask)
-    save_image(image, mask)
+    save_image(mask, image)

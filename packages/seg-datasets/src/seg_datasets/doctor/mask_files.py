@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from seg_core.errors import counted
 from seg_core.files import images
+from seg_core.files.opening import opened
+from seg_core.files.rgb import to_rgb
 from seg_core.labels.palette import Color, default_palette
 from seg_core.labels.tasks import MULTICLASS
 from seg_datasets.doctor.classes import Classes
@@ -86,8 +87,8 @@ class MaskPixels:
 
     def colors(self, path: str) -> set[Color]:
         """Returns the colors of a mask, at most a few hundred."""
-        with Image.open(path) as image:
-            values = np.asarray(images.to_rgb(image)).reshape(-1, 3).astype(np.int64) @ _PACK
+        with opened(path, "mask", None, images.MAX_PIXELS) as (image, _):
+            values = np.asarray(to_rgb(image)).reshape(-1, 3).astype(np.int64) @ _PACK
         return {_color(value) for value in np.unique(values)[:_MOST_COLORS].tolist()}
 
     @cached_property
@@ -115,8 +116,8 @@ class MaskPixels:
         """Returns kind, detail and remedy of a mask with colors that are no class."""
         reader = self.source.dataset.mask_reader
         assert isinstance(reader, ColorReader)
-        with Image.open(path) as image:
-            pixels = np.asarray(images.to_rgb(image))
+        with opened(path, "mask", None, images.MAX_PIXELS) as (image, _):
+            pixels = np.asarray(to_rgb(image))
         ids = self.ids(path)
         wrong = ids == UNKNOWN
         is_gray = (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_core.errors import UserError
-from seg_core.files import images
 from seg_core.files.channel_files import read_channels
 from seg_core.files.opening import opened
 from seg_core.files.orientation import decode
+from seg_core.files.rgb import to_rgb
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_datasets.doctor.examine_channels import stretched
 
@@ -52,7 +52,7 @@ def _reduced(path: str, max_pixels: int, channels: ImageChannels) -> npt.NDArray
         with opened(path, "image", None, max_pixels) as (image, _):
             image.draft("L", (4 * _SIDE, 4 * _SIDE))
             decoded, _ = decode(image, "check")
-            plain = decoded if decoded.mode in ("L", "RGB") else images.to_rgb(decoded)
+            plain = decoded if decoded.mode in ("L", "RGB") else to_rgb(decoded)
             return np.asarray(plain.resize((_SIDE, _SIDE), Image.Resampling.BOX, reducing_gap=2.0).convert("L"))
     except (UserError, OSError):
         return None

@@ -187,7 +187,7 @@ class Tree:
         """Writes raw ids (H, W) in the format of the dataset; in gray masks they may be any of 8 bits."""
         self.touch(mask)
         if self.form.stored == "ids":
-            save_image(Image.fromarray(ids.astype(np.uint8)), mask)
+            save_image(mask, Image.fromarray(ids.astype(np.uint8)))
         else:
             mask_writer(self.name)(mask, ids, self.edition)
 

@@ -2,14 +2,14 @@
 
 import itertools
 import os
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from PIL import Image
-
 from seg_core.errors import UserError
+from seg_core.files.opening import opened
 from seg_datasets.reading.advice import several_masks
 from seg_datasets.reading.differences import Hint, find_hint, options_text, try_layout
 from seg_datasets.reading.file_table import matched
@@ -300,8 +300,11 @@ def _read(root: Path, layout: FolderLayout, split: str) -> set[Path]:
 
 def _channels(files: Mapping[str, Path]) -> int:
     """Returns the number of channels of the first file; a palette index is one."""
+    first = next(iter(files.values()), None)
+    if first is None:
+        return 0
     try:
-        with Image.open(next(iter(files.values()))) as image:
+        with opened(first, "image", None, sys.maxsize) as (image, _):
             return len(image.getbands())
-    except (OSError, ValueError, StopIteration):
+    except UserError:
         return 0

@@ -13,6 +13,7 @@ from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError, counted
 from seg_core.files import images
 from seg_core.files.images import Once
+from seg_core.files.rgb import to_rgb
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.raw_ids import label_map_line
@@ -184,7 +185,7 @@ class ThresholdReader:
             mask = images.load_mask(path, max_pixels=reading.max_pixels, may_be_lossy=True)
             image = mask.image
             if image.mode in ("P", "PA"):
-                image = images.to_rgb(image)
+                image = to_rgb(image)
             if image.mode in ("RGB", "RGBA", "CMYK", "YCbCr"):
                 pixels = np.asarray(image.convert("RGB")).astype(np.int16)
                 if int(np.ptp(pixels, axis=2).max(initial=0)) > _MOST_COLOR:

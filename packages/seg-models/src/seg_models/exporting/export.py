@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from seg_core.checks import is_integer
 from seg_core.errors import InvalidArgumentError, UserError
 from seg_core.files.atomic import check_folder, torch_write_error, write_error
 from seg_core.files.json_text import to_json
+from seg_core.files.temporaries import temporary_folder
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.metrics.argmax import Thresholds
@@ -216,8 +216,8 @@ def export(
     )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{target.stem}-", dir=target.parent) as folder:
-            file = Path(folder) / target.name
+        with temporary_folder(target.parent, target.stem) as folder:
+            file = folder / target.name
             speed = _write(kind, program, file, described, int8)
             exported = load_exported_network(file)
             found = verify(

@@ -54,7 +54,7 @@ def bands_error(bands: Iterable[int | str], called: str = "") -> InvalidArgument
 
 
 def read_described(
-    source: Any, name: str, channels: ImageChannels, max_pixels: int
+    source: Any, name: str, channels: ImageChannels, max_pixels: int, *, allow_vrt: bool = False
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Returns the image of a path, a URL, the contents of a file, or a tuple of paths and URLs.
 
@@ -63,6 +63,7 @@ def read_described(
         name: its name in messages.
         channels: the channels of the images.
         max_pixels: largest width times height.
+        allow_vrt: whether a `.vrt` file may be read.
 
     Returns:
         As `read_channels`.
@@ -75,7 +76,8 @@ def read_described(
     with contextlib.ExitStack() as stack:
         paths = [stack.enter_context(_as_path(part)) for part in parts]
         try:
-            found = read_channels(paths if len(paths) > 1 else paths[0], channels, max_pixels=max_pixels)
+            files = paths if len(paths) > 1 else paths[0]
+            found = read_channels(files, channels, max_pixels=max_pixels, allow_vrt=allow_vrt)
             warn_of_values(found[0], channels, names[0])
             return found
         except UserError as error:

@@ -18,12 +18,14 @@ from torch import Tensor
 from seg_core.device import out_of_memory
 from seg_core.errors import (
     ImageNotFoundError,
+    ImageTooLargeError,
     InvalidArgumentError,
     InvalidTypeError,
     UserError,
     counted,
 )
-from seg_core.files.images import MAX_PIXELS, Once, count_pages, read_image
+from seg_core.files.images import MAX_PIXELS, WHOLE_PIXELS, Once, count_pages, read_image
+from seg_core.files.opening import check_pixels, file_errors
 from seg_core.files.orientation import decode
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.transforms.image_tensors import as_image_tensor
@@ -42,6 +44,7 @@ __all__ = [
     "find_inputs",
     "is_one_image",
     "load_input",
+    "with_mosaics",
 ]
 
 Source = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor | bytes | bytearray | memoryview | IO[bytes]
@@ -67,12 +70,14 @@ class InputImage:
             one image's files; or the error that finding the image raised.
         place: where in the source an image without a name is, such as "image 3 of the source", for messages.
         is_own: whether nobody else can change the content.
+        allow_vrt: whether a `.vrt` file may be read.
     """
 
     name: str | None
     content: Any
     place: str = ""
     is_own: bool = False
+    allow_vrt: bool = False
 
     @property
     def is_file(self) -> bool:
@@ -167,6 +172,13 @@ def files_alone(images: Iterable[InputImage], bands: Iterable[int | str]) -> Ite
             yield dataclasses.replace(image, content=bands_error(bands, image.name or image.place))
 
 
+def with_mosaics(images: Iterable[InputImage]) -> Iterator[InputImage]:
+    """Yields images of which `.vrt` files may be read; those of URLs may not, which somebody else chose."""
+    for image in images:
+        is_local = image.is_file and not any(map(is_url, image.files or (image.content,)))
+        yield dataclasses.replace(image, allow_vrt=True) if is_local else image
+
+
 def load_input(
     image: InputImage,
     max_pixels: int = MAX_PIXELS,
@@ -177,7 +189,7 @@ def load_input(
 
     Args:
         image: the image. A warning tells if its file has several frames or pages, of which the first is read.
-        max_pixels: maximum width times height of a file.
+        max_pixels: maximum width times height of a file, and of a PIL image that is not decoded yet.
         once: remembers the warnings given before; None for none.
         channels: the channels that the image must have.
 
@@ -193,12 +205,14 @@ def load_input(
         raise content
     called = image.name or image.place
     try:
+        if isinstance(content, Image.Image) and getattr(content, "fp", None) is not None:  # not decoded yet
+            check_pixels(content.width, content.height, f"image {called or '(in memory)'}", max_pixels)
         if image.is_file or isinstance(content, bytes):
             name = image.name or "(in memory)"
             if channels.is_rgb8 and not image.files:
-                content, valid = read_file(content, name, max_pixels, once or Once())
+                content, valid = read_file(content, name, max_pixels, once or Once(), allow_vrt=image.allow_vrt)
             else:
-                content, valid = read_described(content, name, channels, max_pixels)
+                content, valid = read_described(content, name, channels, max_pixels, allow_vrt=image.allow_vrt)
         elif _is_video_frame(content):
             if not channels.is_rgb8:
                 raise InvalidArgumentError(
@@ -210,11 +224,19 @@ def load_input(
                 content = content.copy()
         elif not in_memory(channels).is_rgb8:
             if isinstance(content, Image.Image):
-                content = as_image_tensor(decode(content, "apply")[0], in_memory(channels))
+                with file_errors(called or "(in memory)", "image"):
+                    content = decode(content, "apply")[0]
+                content = as_image_tensor(content, in_memory(channels))
             content, valid = mark_nodata(content, channels)
         elif isinstance(content, Image.Image):
             content = read_image(content)
         pixels = as_image_tensor(content, in_memory(channels), on_device=True)
+    except ImageTooLargeError as error:
+        if max_pixels != WHOLE_PIXELS or "max_pixels=" not in str(error):  # the default without tiles
+            raise
+        raise ImageTooLargeError(
+            f"{error}; or predict it in tiles: tile=1024 of the Predictor, --tile 1024 of seg predict"
+        ) from error
     except InvalidArgumentError as error:
         if not called or called in str(error):
             raise
@@ -292,7 +314,7 @@ def _images_of(source: Any, all_frames: bool, max_pixels: int) -> Iterator[Input
     if isinstance(source, str | os.PathLike):
         name = os.fspath(source)
         if is_video(source):
-            for number, frame in enumerate(read_frames(source)):
+            for number, frame in enumerate(read_frames(source, max_pixels)):
                 yield InputImage(f"{name}, frame {number}", frame, is_own=True)
         elif all_frames:
             yield from _frames_of_file(source, name, max_pixels)
@@ -304,7 +326,9 @@ def _images_of(source: Any, all_frames: bool, max_pixels: int) -> Iterator[Input
         yield from _frames_of(image, content, max_pixels) if all_frames else (image,)
     elif isinstance(source, Image.Image):
         image = InputImage(getattr(source, "filename", None) or None, source)
-        if getattr(source, "fp", None) is None or not getattr(source, "is_animated", False):
+        with file_errors(image.name or "the PIL image", "image"):  # some formats read on to find out
+            is_animated = getattr(source, "fp", None) is not None and getattr(source, "is_animated", False)
+        if not is_animated:
             yield image
         elif all_frames:
             yield from _frames_of(image, source, max_pixels)

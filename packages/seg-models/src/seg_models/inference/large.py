@@ -67,6 +67,8 @@ def predict_to_file(
     max_pixels: int,
     channels: ImageChannels,
     on_progress: Callable[[float], None] | None = None,
+    *,
+    allow_vrt: bool = False,
 ) -> FilePrediction:
     """Predicts an image of any size and writes its label map, without holding either in memory.
 
@@ -79,6 +81,7 @@ def predict_to_file(
         max_pixels: largest width times height of an image that must be read at once.
         channels: the channels of the image.
         on_progress: called with the fraction of the image that is done, 0 to 1.
+        allow_vrt: whether a `.vrt` file may be read.
 
     Raises:
         UserError: as in `Predictor.predict_to_file`.
@@ -90,7 +93,7 @@ def predict_to_file(
         check_not_source(target, _checked_source(path))
     source = source if is_stack(source) else _checked_source(source)
     done, has_planes = 0, metadata.task == MULTILABEL
-    with _opened(source, max_pixels, channels) as raster:
+    with _opened(source, max_pixels, channels, allow_vrt) as raster:
         if channels.is_rgb8 and isinstance(source, str | os.PathLike):
             with contextlib.suppress(CorruptFileError):  # arrays, and formats that only GDAL reads
                 warn_of_more_frames(source, os.fspath(source), sys.maxsize, Once())
@@ -124,10 +127,12 @@ def predict_to_file(
     return FilePrediction(Path(target), size, class_areas(counts, metadata))
 
 
-def _opened(source: Any, max_pixels: int, channels: ImageChannels) -> contextlib.AbstractContextManager[Raster]:
+def _opened(
+    source: Any, max_pixels: int, channels: ImageChannels, allow_vrt: bool
+) -> contextlib.AbstractContextManager[Raster]:
     if channels.is_rgb8 and not is_stack(source):
-        return open_raster(source, max_pixels)
-    return open_raster(source, max_pixels, channels=channels)
+        return open_raster(source, max_pixels, allow_vrt=allow_vrt)
+    return open_raster(source, max_pixels, channels=channels, allow_vrt=allow_vrt)
 
 
 def _checked_source(source: Any) -> Any:

@@ -99,7 +99,7 @@ CALL = {
                 "optimize",
             ),
             *("tta", "batch_size", "scores", "logits", "threshold", "thresholds", "min_region", "only"),
-            *("max_pixels", "all_frames"),
+            *("max_pixels", "allow_vrt", "all_frames"),
         )
     },
 }

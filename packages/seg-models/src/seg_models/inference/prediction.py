@@ -16,7 +16,7 @@ from PIL import Image
 from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
 from seg_core.files.geo_reference import GeoReference, read_geo_reference
-from seg_core.files.image_writing import check_format, write_image
+from seg_core.files.image_writing import check_format, save_image, write_image
 from seg_core.labels.channels import RGB_CHANNELS
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
@@ -421,7 +421,7 @@ def _save_png(prediction: Prediction, path: str | os.PathLike[str]) -> None:
     if prediction.labels.dtype == np.uint8:
         image.putpalette([channel for color in class_palette(prediction.metadata) for channel in color])
     with atomic_path(path) as temporary:
-        image.save(temporary)
+        save_image(temporary, image)
     remove_sidecars(path)
 
 
@@ -437,7 +437,7 @@ def _save_geojson(prediction: Prediction, path: str | os.PathLike[str]) -> None:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write('{"type": "FeatureCollection", "features": [')
         for number, feature in enumerate(features):
-            file.write((",\n" if number else "\n") + json.dumps(feature))
+            file.write((",\n" if number else "\n") + json.dumps(feature, allow_nan=False))
         file.write("\n]}\n")
 
 

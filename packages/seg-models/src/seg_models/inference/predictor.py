@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from seg_core.checks import check_integer
 from seg_core.device import resolve_device
 from seg_core.errors import InvalidArgumentError, NonFiniteLogitsError
-from seg_core.files.images import MAX_PIXELS, check_max_pixels
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.labels.tasks import BINARY
@@ -37,6 +36,7 @@ from seg_models.inference.inputs import (
     find_inputs,
     is_one_image,
     load_input,
+    with_mosaics,
 )
 from seg_models.inference.large import FilePrediction, ReadTile, predict_to_file
 from seg_models.inference.other_names import CALL, CONSTRUCTOR, PREDICTOR, attribute_error
@@ -52,13 +52,15 @@ from seg_models.inference.preparation import (
     copied,
     describe_images,
     file_channels,
+    is_prepared_by_tile,
     memory_advice,
     optimized,
+    pixel_limit,
     usable_dtype,
 )
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.streams import OnError, predict_stream
-from seg_models.inference.tiled import Blend, check_tiles, join_blocks, tiled_blocks
+from seg_models.inference.tiled import Blend, check_tiles, crop, join_blocks, tiled_blocks
 from seg_models.inference.whole import predict_labels, predict_whole
 from seg_models.other_names import explains_arguments
 
@@ -113,8 +115,9 @@ class Predictor:
         min_region: regions of fewer pixels get the class of their largest neighbor. Needs the extra `geo`.
         only: names or ids of the classes that labels keep; pixels of the others get the metadata's `ignore_index`,
             planes of the others are empty. None keeps all. Scores and logits stay those of all classes.
-        max_pixels: maximum width times height of an image file that is decoded at once; images that `predict_to_file`
-            reads tile by tile have no limit.
+        max_pixels: maximum width times height of an image file that is decoded at once; None is 2**26, and with `tile`
+            178 million. Files that `predict_to_file` reads tile by tile have it only if they are nearly empty.
+        allow_vrt: whether a `.vrt` file may be read: a mosaic, which leads to other image files of this machine.
         all_frames: whether all frames of an animation and all pages of a TIFF are predicted, as those of a video are;
             if False the first one is, with a warning.
         optimize: whether the fastest way of computing the logits is searched, see `optimize`: at the first image (it
@@ -162,13 +165,15 @@ class Predictor:
         thresholds: Thresholds | None = None,
         min_region: int = 1,
         only: Sequence[str | int] | None = None,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int | None = None,
+        allow_vrt: bool = False,
         all_frames: bool = False,
         optimize: bool | Mapping[str, Any] = False,
     ) -> None:
         self.device = resolve_device(device)
         check_choices(channel_order, threshold)
         self.channel_order = channel_order
+        self._tiled = functools.partial(tiled_blocks, overlap=overlap, blend=blend, batch_size=batch_size)
         self._tta = tta_options(tta)
         self.batch_size = check_integer("batch_size", batch_size)
         self.min_region = check_integer("min_region", min_region)
@@ -177,8 +182,8 @@ class Predictor:
         self.tile, self.overlap, self.blend = tile, overlap, blend
         self.scores, self.logits = scores, logits
         self.threshold = threshold
-        self.max_pixels = check_max_pixels(max_pixels)
-        self.all_frames = all_frames
+        self.max_pixels = pixel_limit(max_pixels, is_tiled=tile is not None)
+        self.all_frames, self.allow_vrt = all_frames, allow_vrt
 
         network = load_network(check_model(model), weights)
         self.dtype = usable_dtype(dtype, self.device, network)
@@ -273,6 +278,7 @@ class Predictor:
 
     def _find(self, source: Any) -> Iterator[InputImage]:
         found = find_inputs(source, all_frames=self.all_frames, max_pixels=self.max_pixels, stacks=self._stacks)
+        found = with_mosaics(found) if self.allow_vrt else found
         return found if self.bands is None else files_alone(found, self.bands)
 
     @property
@@ -289,7 +295,7 @@ class Predictor:
         """Predicts an image of any size tile by tile, and writes each block of the label map as soon as it is done.
 
         Neither the image nor the label map is held in memory, except for images that must be read at once (see
-        `source`): memory use depends only on the tile size and the number of classes.
+        `source`).
 
         Args:
             source: path of a TIFF (best a tiled one) or another format that GDAL reads, of a `.npy` file or a `.zarr`
@@ -330,6 +336,7 @@ class Predictor:
                 self.max_pixels,
                 self.channels,
                 on_progress=on_progress,
+                allow_vrt=self.allow_vrt,
             )
 
     # ---- batches of images -------------------------------------------------------------------------------------------
@@ -338,12 +345,15 @@ class Predictor:
         """Yields the predictions of images of equal size and type."""
         images = [self._as_rgb(image) for image in batch]
         with torch.no_grad(), eval_mode(self.model), memory_advice(self):
-            inputs = self._prepare(torch.stack(images))
             size = (images[0].shape[-2], images[0].shape[-1])
+            is_large = self.tile is not None and is_prepared_by_tile(size, self.preprocessing)
+            inputs: Any = images if is_large else self._prepare(torch.stack(images))
             results: list[tuple[Any, Any, Any]] = []
             try:
                 results.extend(
-                    self._labels_alone(inputs, size) if self._needs_labels_alone() else self._all(inputs, size)
+                    self._labels_alone(inputs, size)
+                    if self._needs_labels_alone()
+                    else self._all(inputs, size, is_large)
                 )
             except NonFiniteLogitsError as error:
                 name = batch[len(results) + error.index].source.name
@@ -377,15 +387,18 @@ class Predictor:
             yield labels, None, None
 
     def _all(
-        self, inputs: Tensor, size: tuple[int, int]
+        self, inputs: Tensor | Sequence[Tensor], size: tuple[int, int], is_large: bool
     ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None, npt.NDArray[np.float32] | None]]:
-        same = tuple(inputs.shape[-2:]) == size
-        whole = self._logits(inputs) if self.tile is None else None
+        same = tuple(inputs[0].shape[-2:]) == size
+        whole = self._logits(inputs) if self.tile is None and isinstance(inputs, Tensor) else None
         for number, image in enumerate(inputs):
             if whole is not None:
                 blocks: Iterable[tuple[int, int, Tensor]] = [(0, 0, whole[number])]
+            elif is_large:
+                blocks = self._read_blocks(functools.partial(crop, image), size)
             else:
-                blocks = self._predict_blocks(image)
+                read, extent = functools.partial(crop, image), (image.shape[-2], image.shape[-1])
+                blocks = self._tiled(self._tile_logits(), read, extent, self._tile_size or extent)
             if not same:
                 joined = join_blocks(blocks, (image.shape[-2], image.shape[-1]))
                 blocks = [(0, 0, resized_logits(joined[None], size)[0])]
@@ -415,20 +428,15 @@ class Predictor:
             return self._logits
         return torch.no_grad()(functools.partial(logits_into, Scratch(), self._network))
 
-    def _predict_blocks(self, image: Tensor) -> Iterator[tuple[int, int, Tensor]]:
-        """Yields top, left and logits (K, h, w) of the blocks of an input (C, H, W), predicted tile by tile."""
-        assert self.tile is not None
-
-        def read(top: int, left: int, height: int, width: int) -> Tensor:
-            return image[:, top : top + height, left : left + width]
-
-        size = (image.shape[-2], image.shape[-1])
-        return tiled_blocks(self._tile_logits(), read, size, self.tile, self.overlap, self.blend, self.batch_size)
-
     # ---- images larger than memory -----------------------------------------------------------------------------------
 
     def _label_blocks(self, read: ReadTile, size: tuple[int, int]) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
         """Yields top, left and labels, (h, w) or (K, h, w), of the blocks of an image that is read tile by tile."""
+        for top, left, logits in self._read_blocks(read, size):
+            yield top, left, without_others(self, decide(self, logits)[0])
+
+    def _read_blocks(self, read: ReadTile, size: tuple[int, int]) -> Iterator[tuple[int, int, Tensor]]:
+        """Yields top, left and logits (K, h, w) of the blocks of an image; each tile is prepared for the network."""
         tile_logits = self._tile_logits()
 
         def predict(tiles: Tensor) -> Tensor:
@@ -436,13 +444,7 @@ class Predictor:
                 logits = tile_logits(self._prepare(tiles))
                 return resized_logits(logits, (tiles.shape[-2], tiles.shape[-1]))
 
-        tile = self._tile_in_image()
-        for top, left, logits in tiled_blocks(predict, read, size, tile, self.overlap, self.blend, self.batch_size):
-            yield top, left, without_others(self, decide(self, logits)[0])
-
-    def _tile_in_image(self) -> tuple[int, int]:
-        """Returns the size of a tile in pixels of the image, which is resized to `tile` for the network."""
         assert self._tile_size is not None
-        factor = self.preprocessing.scale or 1
-        height, width = self._tile_size
-        return max(1, round(height / factor)), max(1, round(width / factor))
+        factor = self.preprocessing.scale or 1  # by which a tile of the image is resized to `tile` for the network
+        height, width = (max(1, round(length / factor)) for length in self._tile_size)
+        return self._tiled(predict, read, size, (height, width))

@@ -16,6 +16,7 @@ from torch import nn
 from seg_core.checks import is_number
 from seg_core.device import fastest_precision, out_of_memory, warn_of_slow_bf16
 from seg_core.errors import InvalidArgumentError, UserError, is_out_of_memory
+from seg_core.files.images import MAX_PIXELS, WHOLE_PIXELS, check_max_pixels
 from seg_core.labels.channels import RGB_CHANNELS, ImageChannels
 from seg_core.labels.comparison import check_several_outputs, difference_of_channels
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
@@ -41,8 +42,10 @@ __all__ = [
     "describe_images",
     "file_channels",
     "from_info",
+    "is_prepared_by_tile",
     "memory_advice",
     "optimized",
+    "pixel_limit",
     "usable_dtype",
 ]
 
@@ -312,6 +315,29 @@ def check_tile_by_tile(predictor: Any, source: Any) -> None:
             f"the preprocessing resizes images by {predictor.preprocessing.resize}, which gives no scale for a single "
             "tile; pass preprocessing= with a scale, or without a resize to keep the image's own size"
         )
+
+
+def pixel_limit(max_pixels: int | None, *, is_tiled: bool) -> int:
+    """Returns the largest width times height of an image file that is decoded at once.
+
+    Args:
+        max_pixels: the argument of `Predictor`; None for the default, which bounds memory.
+        is_tiled: whether images are predicted in tiles, so that the network's memory does not depend on their size.
+
+    Raises:
+        InvalidArgumentError: if `max_pixels` is not allowed.
+    """
+    if max_pixels is None:
+        return MAX_PIXELS if is_tiled else WHOLE_PIXELS
+    return check_max_pixels(max_pixels)
+
+
+def is_prepared_by_tile(size: tuple[int, int], preprocessing: Preprocessing) -> bool:
+    """Returns whether each tile of an image of (height, width) `size` is resized and normalized by itself.
+
+    The floats of a whole image of this size would take more memory than the image and its labels.
+    """
+    return size[0] * size[1] > WHOLE_PIXELS and not set(preprocessing.resize) - {"scale"}
 
 
 def copied(network: nn.Module, dtype: torch.dtype) -> nn.Module:

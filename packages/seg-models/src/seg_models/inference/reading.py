@@ -20,8 +20,9 @@ from seg_core.errors import (
     UserError,
     counted,
 )
+from seg_core.files.gdal_formats import is_vrt
 from seg_core.files.geo_reference import read_geo_reference
-from seg_core.files.images import Once, count_pages, read_header, read_image, read_pages
+from seg_core.files.images import WHOLE_PIXELS, Once, count_pages, read_header, read_image, read_pages
 from seg_core.files.opening import is_recognized, opened
 from seg_core.files.pages import pages_of_tiff
 from seg_core.files.rasters import open_raster
@@ -40,24 +41,36 @@ ALL_FRAMES_ADVICE = "all_frames=True of the Predictor, or --all-frames of seg pr
 
 
 def read_file(
-    source: str | os.PathLike[str] | bytes, name: str, max_pixels: int, once: Once
+    source: str | os.PathLike[str] | bytes, name: str, max_pixels: int, once: Once, *, allow_vrt: bool = False
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Returns the image of a path, a URL or the contents of a file, decoded and upright.
+
+    Args:
+        source: the path, URL or contents.
+        name: name in messages.
+        max_pixels: largest width times height.
+        once: remembers the warnings given before.
+        allow_vrt: whether a `.vrt` file may be read.
 
     Returns:
         Image: uint8 (H, W, C), or float of an array.
         Valid: bool (H, W), the pixels that hold data; None if all do.
     """
-    if isinstance(source, bytes):
-        return _read_contents(source, name, max_pixels, once)
     try:
+        if isinstance(source, bytes):
+            return _read_contents(source, name, max_pixels, once)
         with local_file(source, "image") as path:
-            pixels, valid = _read_first(path, name, max_pixels, once)
+            pixels, valid = _read_first(path, name, max_pixels, once, allow_vrt)
             if is_url(source):
                 _warn_of_lost_place(path, pixels.shape[:2], name, once)
             return pixels, valid
     except ImageTooLargeError as error:
-        if is_url(source) or (is_recognized(source) and not read_header(source).is_plain):
+        if (
+            max_pixels == WHOLE_PIXELS
+            or isinstance(source, bytes)
+            or is_url(source)
+            or (is_recognized(source) and not read_header(source).is_plain)
+        ):
             raise
         raise ImageTooLargeError(
             f"{error}; or predict it tile by tile: Predictor.predict_to_file, or seg predict with --tile and --format "
@@ -116,7 +129,7 @@ def _warn_of_lost_place(path: Path, shape: tuple[int, ...], name: str, once: Onc
 
 
 def _read_as_raster(
-    path: Path, name: str, max_pixels: int
+    path: Path, name: str, max_pixels: int, allow_vrt: bool
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None] | None:
     """Returns an array of a file, or an image that Pillow does not read, as `predict_to_file` reads them.
 
@@ -135,7 +148,7 @@ def _read_as_raster(
         is_array = path.suffix.lower() in ARRAY_SUFFIXES
         if is_known and not is_array and read_header(path).format not in ("TIFF", "JPEG2000"):
             return None
-        with open_raster(path, max_pixels) as raster:
+        with open_raster(path, max_pixels, allow_vrt=allow_vrt) as raster:
             whole = (0, 0, raster.height, raster.width)
             count = raster.height * raster.width
             if count <= max_pixels:
@@ -145,7 +158,9 @@ def _read_as_raster(
         if is_known or is_array:  # Pillow's reason is the one to tell
             return None
         raise CorruptFileError(str(error).replace(str(path), name)) from error
-    except (UserError, OSError):
+    except (UserError, OSError) as error:
+        if isinstance(error, CorruptFileError) and is_vrt(path):
+            raise  # which says what is wrong with it; Pillow only knows that it is no image
         return None
     if is_known:
         return None
@@ -156,14 +171,14 @@ def _read_as_raster(
 
 
 def _read_first(
-    file: Path | bytes, name: str, max_pixels: int, once: Once
+    file: Path | bytes, name: str, max_pixels: int, once: Once, allow_vrt: bool = False
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     try:
         pixels = read_image(file, max_pixels=max_pixels, name=name)
     except ImageTooLargeError:
         raise
     except CorruptFileError:
-        found = None if isinstance(file, bytes) else _read_as_raster(file, name, max_pixels)
+        found = None if isinstance(file, bytes) else _read_as_raster(file, name, max_pixels, allow_vrt)
         if found is None:
             raise
         return found

@@ -97,8 +97,14 @@ def _on_the_ground(rings: list[list[tuple[float, float]]], locate: Locate, crs: 
     """Returns the GeoJSON polygon of rings in pixels."""
     located = []
     for ring in rings:
-        x, y = locate(*np.asarray(ring, np.float64).T)
+        with np.errstate(invalid="ignore", over="ignore"):
+            x, y = locate(*np.asarray(ring, np.float64).T)
         located.append(list(zip(map(float, x), map(float, y), strict=True)))
+        if not np.isfinite(located[-1]).all():
+            raise InvalidArgumentError(
+                "the image's location has numbers that are not finite, which GeoJSON does not hold; correct its "
+                "transform (gdal_edit.py -a_ullr), or save the labels as .tif"
+            )
     polygon = {"type": "Polygon", "coordinates": located}
     if crs is None:
         return polygon

@@ -23,7 +23,7 @@ from seg_models.inference.outputs import check_images
 from seg_models.inference.scratch import Scratch, logits_into
 from seg_models.inference.tile_blending import Blend, TilePlan, TileSpan, add_weighted, ring_runs
 
-__all__ = ["Blend", "Output", "check_tiles", "join_blocks", "predict_tiled", "tiled_blocks"]
+__all__ = ["Blend", "Output", "check_tiles", "crop", "join_blocks", "predict_tiled", "tiled_blocks"]
 
 Output = Literal["logits", "labels"]
 
@@ -98,7 +98,7 @@ def predict_tiled(
 
     with torch.no_grad():
         for index, image in enumerate(images):
-            read = functools.partial(_crop, image)
+            read = functools.partial(crop, image)
             if output == "logits":
                 for _ in _finished(logits_of_tiles, read, plan, batch_size, functools.partial(logits_of, index)):
                     pass
@@ -275,7 +275,8 @@ def _add_pass(
         add_weighted(band, left, tile, start, plan.rows.spans[row], spans)
 
 
-def _crop(image: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+def crop(image: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
+    """Returns a part (C, height, width) of an image (C, H, W), a view."""
     return image[:, top : top + height, left : left + width]
 
 

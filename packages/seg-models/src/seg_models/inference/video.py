@@ -12,8 +12,15 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from seg_core.errors import CorruptFileError, ImageNotFoundError, InvalidArgumentError, MissingDependencyError
+from seg_core.errors import (
+    CorruptFileError,
+    ImageNotFoundError,
+    ImageTooLargeError,
+    InvalidArgumentError,
+    MissingDependencyError,
+)
 from seg_core.files.atomic import atomic_path
+from seg_core.files.images import MAX_PIXELS
 from seg_models.inference.downloads import local_file
 from seg_models.inference.input_paths import VIDEO_SUFFIXES, is_url
 
@@ -27,6 +34,11 @@ _CODECS = {
     "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "realtime", "cpu-used": "5"},
     "libvpx": {"crf": "10", "b": "4M", "deadline": "realtime", "cpu-used": "5"},
 }
+_INPUT = {
+    # a playlist under the name of a video would lead to URLs and other files
+    "protocol_whitelist": "file",
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegts,mpegvideo,m4v,h264,hevc,asf,flv,ogg",
+}
 _EVEN_ONLY = (".avi", ".mpg", ".mpeg")
 """Containers whose frames have no times of their own."""
 
@@ -34,21 +46,24 @@ _UNIT = Fraction(1, 90_000)  # holds the times of 24, 25, 30 and 30000/1001 fram
 _COARSE_UNIT = Fraction(1, 60_000)  # MPEG-4 has none below 1/65535
 
 
-def read_frames(path: str | os.PathLike[str]) -> Iterator[npt.NDArray[np.uint8]]:
+def read_frames(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Iterator[npt.NDArray[np.uint8]]:
     """Yields the frames of a video's first video stream, upright, uint8 (H, W, 3), RGB.
 
     Raises:
         As `read_timed_frames`.
     """
-    for frame, _ in read_timed_frames(path):
+    for frame, _ in read_timed_frames(path, max_pixels):
         yield frame
 
 
-def read_timed_frames(path: str | os.PathLike[str]) -> Iterator[tuple[npt.NDArray[np.uint8], Fraction]]:
+def read_timed_frames(
+    path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS
+) -> Iterator[tuple[npt.NDArray[np.uint8], Fraction]]:
     """Yields the frames of a video's first video stream with their times.
 
     Args:
         path: path or URL of the video.
+        max_pixels: largest width times height of a frame.
 
     Yields:
         Frame: upright, uint8 (H, W, 3), RGB; a new array.
@@ -60,12 +75,16 @@ def read_timed_frames(path: str | os.PathLike[str]) -> Iterator[tuple[npt.NDArra
     Raises:
         ImageNotFoundError: if there is no such file.
         CorruptFileError: if it cannot be downloaded, or read as a video to its end.
+        ImageTooLargeError: if its frames have more than `max_pixels`; none is decoded then.
         MissingDependencyError: if PyAV is not installed.
     """
     av = import_av()
     with _opened(path, av) as container:
         interval = 1 / _rate_of(container)
         number, time = 0, -interval
+        context = container.streams.video[0].codec_context
+        _check_size(path, context.width, context.height, max_pixels)
+        context.options = {"max_pixels": str(min(max_pixels, 2**31 - 1))}  # of frames that have another size
         try:
             for frame in container.decode(video=0):
                 stated = None if frame.pts is None or frame.time_base is None else frame.pts * Fraction(frame.time_base)
@@ -75,9 +94,10 @@ def read_timed_frames(path: str | os.PathLike[str]) -> Iterator[tuple[npt.NDArra
                 number += 1
             if not is_url(path):  # downloads are checked for their size
                 _warn_if_cut_off(path, number)
-        except av.FFmpegError as error:
+        except (av.FFmpegError, ValueError, ArithmeticError, LookupError) as error:
             raise CorruptFileError(
-                f"{os.fspath(path)} cannot be read beyond frame {number}: {error.strerror}; replace the file"
+                f"{os.fspath(path)} cannot be read beyond frame {number}: {getattr(error, 'strerror', None) or error}; "
+                "replace the file"
             ) from error
 
 
@@ -239,10 +259,12 @@ def _opened(path: str | os.PathLike[str], av: ModuleType) -> Iterator[Any]:
         if not local.is_file():
             raise ImageNotFoundError(f"there is no video {os.fspath(path)}; check the path")
         try:
-            container = av.open(os.fspath(local))
-        except (av.FFmpegError, OSError) as error:
+            # absolute, since FFmpeg takes a name such as concat:a|b for more than a path
+            container = av.open(os.path.abspath(local), options=dict(_INPUT))  # noqa: PTH100
+        except (av.FFmpegError, OSError, ValueError) as error:
             raise CorruptFileError(
-                f"{os.fspath(path)} cannot be read as a video: {error.strerror}; replace or remove it"
+                f"{os.fspath(path)} cannot be read as a video: {getattr(error, 'strerror', None) or error}; replace or "
+                "remove it"
             ) from error
         with container:
             if not container.streams.video:
@@ -250,6 +272,15 @@ def _opened(path: str | os.PathLike[str], av: ModuleType) -> Iterator[Any]:
                 raise CorruptFileError(f"{os.fspath(path)} {what}; replace or remove it")
             container.streams.video[0].thread_type = "AUTO"
             yield container
+
+
+def _check_size(path: str | os.PathLike[str], width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageTooLargeError(
+            f"the frames of {os.fspath(path)} have {width}x{height} = {width * height} pixels (width x height), more "
+            f"than max_pixels={max_pixels}; raise the limit if the file is what you expect: max_pixels="
+            f"{width * height} of the Predictor, --max-pixels {width * height} of seg predict"
+        )
 
 
 def _warn_if_cut_off(path: str | os.PathLike[str], count: int) -> None:

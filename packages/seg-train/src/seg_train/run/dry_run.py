@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from seg_core.files.atomic import check_folder
+from seg_core.files.temporaries import temporary_folder
 from seg_core.interfaces import SegmentationDataset
 from seg_core.progress import Progress, clock, size_text
 from seg_train.config.schema import TrainConfig
@@ -186,5 +186,5 @@ def _temporary_folder(output: Path) -> Iterator[Path]:
     check_folder(output, f"paths.output = {output}")
     while not output.exists():
         output = output.parent
-    with tempfile.TemporaryDirectory(prefix=".dry-run-", dir=output) as folder:
-        yield Path(folder)
+    with temporary_folder(output, "dry-run") as folder:
+        yield folder

@@ -61,7 +61,13 @@ def _add_input(group: "argparse._ArgumentGroup") -> None:
         "--max-pixels",
         type=int,
         metavar="N",
-        help="maximum width times height of an image that is decoded at once (default: 178000000)",
+        help="maximum width times height of an image that is decoded at once (default: 67108864, or 178000000 with "
+        "--tile)",
+    )
+    group.add_argument(
+        "--allow-vrt",
+        action="store_true",
+        help="read .vrt files, mosaics that lead to other image files of this machine",
     )
 
 

@@ -64,6 +64,8 @@ def parse_options(arguments: argparse.Namespace) -> dict[str, Any]:
         options["bands"] = bands
     if arguments.max_pixels is not None:
         options["max_pixels"] = arguments.max_pixels
+    if arguments.allow_vrt:
+        options["allow_vrt"] = True
     return options
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from seg_core.errors import InvalidArgumentError, UserError, WriteError
 from seg_core.files.channel_files import channels_size
-from seg_core.files.images import read_header
+from seg_core.files.images import WHOLE_PIXELS, read_header
 from seg_models.commands.predict.jobs import Job, Outputs, frames_of
 from seg_models.commands.predict.progress import ImageProgress
 from seg_models.commands.predict.report import Report
@@ -23,9 +23,6 @@ from seg_models.inference.predictor import Predictor
 from seg_models.inference.video import VideoWriter, count_frames, frame_rate, read_timed_frames
 
 __all__ = ["JobRunner"]
-
-# Images with more pixels are predicted to a file tile by tile, if --tile and --format tiff are given.
-_MAX_PIXELS_IN_MEMORY = 2**26
 
 _AS_FILE = re.compile(r"pass the path of a file (?:named|with the suffix) (.*), or its frames$")  # of a video
 
@@ -161,7 +158,7 @@ class JobRunner:
             return False  # reported when the image is read
         pixels = header.width * header.height
         # images that cannot be read tile by tile are read at once, up to the limit
-        is_large = pixels > self.predictor.max_pixels or (pixels > _MAX_PIXELS_IN_MEMORY and header.is_plain)
+        is_large = pixels > self.predictor.max_pixels or (pixels > WHOLE_PIXELS and header.is_plain)
         # frames are predicted in memory, up to the limit
         return is_large and not (self.all_frames and frames_of(job.source)[0] > 1)
 
@@ -170,13 +167,15 @@ class JobRunner:
         if self.suffix != ".tif" or self.predictor.tile is None or any(map(is_url, job.files or (job.source,))):
             return False
         try:
-            height, width = channels_size(job.files or job.source, self.predictor.channels)
+            height, width = channels_size(
+                job.files or job.source, self.predictor.channels, allow_vrt=self.predictor.allow_vrt
+            )
         except UserError:
             return False  # reported when the image is read
         if height * width > self.predictor.max_pixels:
             return True
         # an image in memory takes as much for each channel
-        return height * width * self.predictor.channels.count > 3 * _MAX_PIXELS_IN_MEMORY
+        return height * width * self.predictor.channels.count > 3 * WHOLE_PIXELS
 
     def _predict_large(self, job: Job) -> None:
         if job.labels is None or job.labels.suffix != ".tif":
@@ -210,7 +209,7 @@ class JobRunner:
 
         def frames(path: Path) -> Iterator[Any]:
             nonlocal size, skipped
-            for number, (frame, time) in enumerate(read_timed_frames(path)):
+            for number, (frame, time) in enumerate(read_timed_frames(path, self.predictor.max_pixels)):
                 part = self._job_of_frame(job, number)
                 labels = part.planes[-1] if part.planes else part.labels  # what is written last
                 # the overlay video is one file, which needs all frames
