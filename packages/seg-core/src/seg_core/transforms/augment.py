@@ -279,7 +279,7 @@ class SegmentationAugment:
         height, width = images.shape[-2:]
         count = len(images) * self.channels.count
         sigma = _between(self.blur, draws[:, _BLUR]).clamp(min=_MIN_SIGMA)
-        reach = math.ceil(_BLUR_REACH * self.blur[1])
+        reach = math.ceil(min(_BLUR_REACH * self.blur[1], max(height, width)))
         down, across = min(reach, height - 1), min(reach, width - 1)  # the maximum that mirroring can provide
         planes = F.pad(images, (across, across, down, down), mode="reflect").reshape(1, count, height + 2 * down, -1)
         if images.device.type == "cpu":  # several times faster than channel by channel

@@ -1,5 +1,6 @@
 """The TOML files of a config, and those that they extend."""
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from seg_core.errors import ConfigError, CorruptFileError, nearest
+from seg_core.files.toml_text import MAX_TOML, parse_toml
 from seg_core.text import read_text
 from seg_train.config.migrate import check_format, migrate
 from seg_train.config.schema import flatten
 from seg_train.config.toml_advice import line_advice, other_format
+from seg_train.config.values import unstorable
 
 __all__ = ["Tables", "read_tables", "with_format"]
 
 # lists at the top of a config, which are joined over its files: those of the extended files first
 _JOINED = ("imports", "import_paths")
+_MOST_FILES = 64
+_MOST_NAMED = 6  # in a message
+_SHOWN = 500  # characters of a path in messages
 
 
 @dataclass
@@ -79,7 +85,7 @@ def read_tables(path: Path, *, stored: bool = False) -> Tables:
         ConfigError: if a file cannot be read or is not TOML, or the files extend each other cyclically.
     """
     tables = Tables()
-    _add(tables, path, (), stored)
+    _add(tables, path, (), stored, _Read())
     return tables
 
 
@@ -93,18 +99,44 @@ def with_format(values: dict[str, Any], where: str, *, stored: bool = False) -> 
     return values if version is None else migrate(values, check_format(version, where)).tables
 
 
-def _add(tables: Tables, path: Path, by: tuple[Path, ...], stored: bool = False) -> None:
-    if path.resolve() in [other.resolve() for other in by]:
-        circle = " extends ".join(map(str, (*by, path)))
+@dataclass
+class _Read:
+    """The files of a config that were read so far: those that extend two others, which do so too, have no end."""
+
+    files: int = 0
+    size: int = 0
+
+    def add(self, path: Path, text: str) -> None:
+        """Counts a file.
+
+        Raises:
+            ConfigError: if these are too many, or too large together.
+        """
+        self.files += 1
+        self.size += len(text)
+        if self.files > _MOST_FILES or self.size > MAX_TOML:
+            raise ConfigError(
+                f"{path}: the files that a config extends, and those that they extend, are more than {_MOST_FILES} "
+                f"files or {MAX_TOML:,} characters together, where one that is extended twice counts twice; shorten "
+                "them, and extend each file once"
+            )
+
+
+def _add(tables: Tables, path: Path, by: tuple[Path, ...], stored: bool, read: _Read) -> None:
+    if os.path.realpath(path) in map(os.path.realpath, by):
+        names = list(map(str, (*by, path)))
+        circle = " extends ".join([*names[:2], "...", *names[-2:]] if len(names) > _MOST_NAMED else names)
         raise ConfigError(f"cyclic extends: {circle}; remove extends from one of them")
-    values = _read(path, by)
+    values = _read(path, by, read)
     tables.folders.append(path.parent)
     bases = values.pop("extends", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) and base for base in bases):
         raise ConfigError(f"{path}: extends must be the path of a config, or a list of them, got {bases!r}")
     for base in bases:
-        _add(tables, path.parent / base, (*by, path))
+        if wrong := unstorable(base):
+            raise ConfigError(f"{path}: extends = {base!r} {wrong}; correct the path")
+        _add(tables, path.parent / base, (*by, path), False, read)
     values = with_format(values, str(path), stored=stored)
     if isinstance(paths := values.get("import_paths"), list):
         base = path.parent.resolve()
@@ -112,7 +144,7 @@ def _add(tables: Tables, path: Path, by: tuple[Path, ...], stored: bool = False)
     tables.update(values, str(path))
 
 
-def _read(path: Path, by: tuple[Path, ...]) -> dict[str, Any]:
+def _read(path: Path, by: tuple[Path, ...], read: _Read) -> dict[str, Any]:
     try:
         text = read_text(path, "config")
     except FileNotFoundError:
@@ -121,11 +153,13 @@ def _read(path: Path, by: tuple[Path, ...]) -> dict[str, Any]:
     except CorruptFileError as error:  # of another encoding
         raise ConfigError(str(error)) from error
     except OSError as error:
-        if path.is_dir():
+        if isinstance(error, IsADirectoryError):
             raise ConfigError(f"{path} is a folder, no config; {_instead_of_folder(path)}") from None
-        raise ConfigError(f"cannot read the config {path}: {error}") from error
+        reason = error.strerror or error
+        raise ConfigError(f"cannot read the config {str(path)[:_SHOWN]}: {reason}; check its path") from error
+    read.add(path, text)
     try:
-        return tomllib.loads(text)
+        return parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         if advice := other_format(path):
             raise ConfigError(f"{path} is not valid TOML: {advice}") from error

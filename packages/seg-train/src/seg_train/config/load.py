@@ -1,18 +1,21 @@
 """Loads a config: TOML files, then overrides, then all checks; all problems are reported at once."""
 
+import contextlib
 import copy
 import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from seg_core.errors import ConfigError, InvalidTypeError, nearest
+from seg_core.errors import ConfigError, InvalidTypeError, UserError, nearest
+from seg_core.files.json_text import MAX_DEPTH
+from seg_core.files.toml_text import parse_toml
 from seg_train.config.check import find_problems
 from seg_train.config.files import Tables, read_tables, with_format
 from seg_train.config.migrate import former_key
@@ -21,11 +24,14 @@ from seg_train.config.own_code import import_own_code
 from seg_train.config.schema import TrainConfig, all_keys, flatten, section_class
 from seg_train.config.toml_advice import quoted
 from seg_train.config.unset import NONE, apply_none, is_unsettable, is_unsettable_key
+from seg_train.config.values import shown_value, value_problems
 from seg_train.optim.schedulers import length_problems
 
 __all__ = ["apply_overrides", "load_config", "load_with_origins"]
 
 _MISSING = object()
+_MOST_SHOWN = 100  # problems of one config
+_OVERRIDE_SHOWN = 400  # characters of an override in messages
 _NULLS = ("None", "null", "nil", "~", "NULL")  # what other formats write for no value
 
 
@@ -142,6 +148,32 @@ def _checked(name: str, tables: Tables, problems: list[str], *, stored: bool = F
     Raises:
         ConfigError: if there are; the message lists them all.
     """
+    if wrong := value_problems(tables.values):  # what follows need not expect such values
+        _fail(name, [*problems, *wrong])
+    with _paths_of(name):
+        return _check_all(name, tables, problems, stored)
+
+
+@contextlib.contextmanager
+def _paths_of(name: str) -> Iterator[None]:
+    """Tells of a path in the config that the system cannot even look at, such as one of a name that is too long.
+
+    Raises:
+        ConfigError: if there is such a path.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        if error.filename is None:
+            raise
+        path = shown_value(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else error.filename
+        raise ConfigError(f"{name}: the path {path} cannot be used: {error.strerror}; correct it") from error
+
+
+def _check_all(name: str, tables: Tables, problems: list[str], stored: bool) -> TrainConfig:
+    """Returns the config if there are no problems, see `_checked`; its values are none that no key may have."""
     unset, not_unset = apply_none(tables.values)
     tables.origins.update({key: f"unset by {tables.origins[key]}" for key in unset if key in tables.origins})
     given = set(tables.values)
@@ -197,19 +229,22 @@ def apply_overrides(tables: dict[str, Any], overrides: Sequence[str]) -> list[st
         return problems
     for override in overrides:
         key, equals, text = override.partition("=")
-        parts = _parts(key)
+        parts, shown = _parts(key), override[:_OVERRIDE_SHOWN]
+        if len(parts) > MAX_DEPTH:
+            problems.append(f"-s {key[:80]}...: a key of {len(parts)} parts; no key of a config has so many")
+            continue
         if not equals or not all(parts):
-            problems.append(f"-s {override}: must be key.path=value, such as -s optimizer.params.lr=0.01")
+            problems.append(f"-s {shown}: must be key.path=value, such as -s optimizer.params.lr=0.01")
             continue
         value = _parse(text.strip())
         if value is _MISSING:
             better = quoted(text.strip()) or _as_string(text.strip())
             instead = (
                 f"write -s '{key.strip()}={better}'"
-                if better is not None and "'" not in better
+                if better is not None and "'" not in better and len(better) < _OVERRIDE_SHOWN
                 else 'write lists as [1, 2], strings as "a b", tables as {a = 1}'
             )
-            problems.append(f"-s {override}: the value is not TOML; {instead}")
+            problems.append(f"-s {shown}: the value is not TOML; {instead}")
             continue
         table = tables
         for depth, part in enumerate(parts[:-1]):
@@ -236,7 +271,7 @@ def _parts(key: str) -> list[str]:
     if '"' not in key and "'" not in key:
         return [part.strip() for part in key.split(".")]
     try:
-        table = tomllib.loads(f"{key} = 0")
+        table = parse_toml(f"{key} = 0")
     except tomllib.TOMLDecodeError:
         return [""]
     parts = []
@@ -248,7 +283,7 @@ def _parts(key: str) -> list[str]:
 
 def _parse(text: str) -> Any:
     try:
-        value = tomllib.loads(f"value = {text}")
+        value = parse_toml(f"value = {text}")
     except tomllib.TOMLDecodeError:
         # A malformed list, table or quoted string is an error; anything else is a bare word or a path.
         return _MISSING if text[:1] in ("[", "{", '"', "'") or "\n" in text else text
@@ -336,8 +371,7 @@ def _name_key(key: str) -> str | None:
 
 
 def _shown(value: object) -> str:
-    # TOML writes strings, numbers and booleans as JSON does.
-    return "" if isinstance(value, Mapping) else f" = {json.dumps(value, default=str)}"
+    return "" if isinstance(value, Mapping) else f" = {shown_value(value)}"
 
 
 def _suggestion(location: list[str], value: object) -> str:
@@ -363,5 +397,7 @@ def _suggestion(location: list[str], value: object) -> str:
 def _fail(name: str, problems: list[str]) -> None:
     if len(problems) == 1:
         raise ConfigError(f"{name}: {problems[0]}")
-    lines = "".join(f"\n  {problem}" for problem in problems)
+    lines = "".join(f"\n  {problem}" for problem in problems[:_MOST_SHOWN])
+    if len(problems) > _MOST_SHOWN:
+        lines += f"\n  and {len(problems) - _MOST_SHOWN} more"
     raise ConfigError(f"{name} has {len(problems)} problems:{lines}")

@@ -22,6 +22,7 @@ from seg_core.own_code import (
 )
 from seg_train.config.params import TRANSFORM
 from seg_train.config.schema import OwnTransformSection
+from seg_train.config.values import shown_value
 from seg_train.data.own_transforms import build_own_transform
 
 __all__ = ["import_own_code", "transform_problems"]
@@ -73,7 +74,7 @@ def import_own_code(
         try:
             import_code(module, searched)
         except InvalidArgumentError as error:
-            problems.append(f'imports[{place}] = "{module}": {error}{_moved(paths, stored)}')
+            problems.append(f"imports[{place}] = {shown_value(module)}: {error}{_moved(paths, stored)}")
     wrong = {}
     for key, name in names if not problems else ():
         try:

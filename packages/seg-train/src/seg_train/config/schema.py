@@ -43,12 +43,12 @@ WITHOUT_INFLUENCE = (
 
 
 def _as_size(value: object) -> object:
-    if isinstance(value, list | tuple):
-        if len(value) == 2 and all(is_integer(v, 1) for v in value):
-            return tuple(value)
-    elif is_integer(value, 1):
-        return (value, value)
-    raise ValueError("must be pixels above 0: one number for a square, or [height, width]")
+    sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
+    if len(sides) != 2 or not all(is_integer(side, 1) for side in sides):
+        raise ValueError("must be pixels above 0: one number for a square, or [height, width]")
+    if max(sides) > _LONGEST_SIDE:
+        raise ValueError(f"must be at most {_LONGEST_SIDE:,} pixels a side")
+    return sides
 
 
 def _as_range(value: object) -> object:
@@ -143,13 +143,15 @@ def _list_of(item: dict[str, Any], minimum: int, maximum: int | None = None) -> 
 
 # what TOML makes of a backslash and a letter in a path of Windows
 _ESCAPED = {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
-_PIXELS: dict[str, Any] = {"type": "integer", "minimum": 1}
+_LONGEST_SIDE = 1_000_000
+_PIXELS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": _LONGEST_SIDE}
 _NUMBER: dict[str, Any] = {"type": "number"}
 _ABOVE_0: dict[str, Any] = {"type": "number", "exclusiveMinimum": 0}
 _NUMBER_OR_PAIR: dict[str, Any] = {"anyOf": [_NUMBER, _list_of(_NUMBER, 2, 2)]}
 
 FilePath = Annotated[str, AfterValidator(_as_path)]
 Positive = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=_LONGEST_SIDE)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Size = Annotated[
@@ -217,11 +219,11 @@ class DatasetSection(Section):
 class ResizeKeys(Section):
     """The keys of a resize, of which one is given."""
 
-    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+    scale: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = Field(
         default=None, description="factor of height and width"
     )
-    shorter_side: Positive | None = Field(default=None, description="pixels of the shorter side")
-    longer_side: Positive | None = Field(default=None, description="pixels of the longer side")
+    shorter_side: Side | None = Field(default=None, description="pixels of the shorter side")
+    longer_side: Side | None = Field(default=None, description="pixels of the longer side")
     size: Size | None = Field(default=None, description="[height, width] in pixels; the aspect ratio may change")
 
     @model_validator(mode="after")
@@ -283,7 +285,7 @@ class TransformSection(Section):
         description="maximum fraction of a crop's valid pixels that one class may cover: of ten random crops the "
         "first that fulfills it is used, else the last; with rare_classes each attempt is chosen so",
     )
-    crops_per_image: Positive = Field(
+    crops_per_image: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=1,
         description="number of random crops of each image in an epoch; for images much larger than a crop. Needs size",
     )
@@ -310,7 +312,7 @@ class LoaderSection(Section):
     batch_size: Positive = Field(
         default=8, description="samples of one step, over all processes and accumulation steps"
     )
-    num_workers: Annotated[int, Field(ge=0)] = Field(
+    num_workers: Annotated[int, Field(ge=0, le=1024)] = Field(
         default=2, description="worker processes that read samples; 0 reads in the main process"
     )
 

@@ -5,10 +5,16 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from seg_core.files.toml_text import parse_toml
+
 __all__ = ["line_advice", "other_format", "quoted"]
 
 _LINES_ABOVE = 3
 _LINES_JOINED = 40
+# each advice parses the file again, once for every line that may be meant
+_LONGEST_TRIED = 30_000  # characters of the file
+_LONGEST_LINE = 1000
+_LINES_TRIED = 100
 _PLACE = re.compile(r"at line (\d+)")
 _ASSIGNMENT = re.compile(r"^(\s*[\w.\"'-]+\s*)=(.*)$")
 _WORD = re.compile(r"(?<![\w.\"'-])[A-Za-z_/~.][\w./~:\\+-]*(?![\w\"'])")
@@ -40,6 +46,8 @@ def line_advice(text: str, message: str) -> str:
     if not number:
         return ""
     line = lines[number - 1]
+    if len(text) > _LONGEST_TRIED or len(line) > _LONGEST_LINE:
+        return f"; line {number} is: {line.strip()[:_LINES_TRIED]}" if line.strip() else ""
     if joined := _joined(lines, number):
         return joined
     for rewrite in _REWRITES:
@@ -47,7 +55,8 @@ def line_advice(text: str, message: str) -> str:
             if better != line and _leads_past([*lines[: number - 1], better, *lines[number:]], number):
                 return f"; write line {number} as: {better.strip()}"
     # what is not closed may have begun above
-    begins = range(1, len(lines)) if found is None else range(max(1, number - _LINES_ABOVE), number)
+    last = len(lines) if found is None else number
+    begins = range(max(1, last - (_LINES_TRIED if found is None else _LINES_ABOVE)), last)
     for above in reversed(begins):
         for better in _closed(lines[above - 1]):
             if better != lines[above - 1] and _leads_past([*lines[: above - 1], better, *lines[above:]], number):
@@ -75,7 +84,7 @@ def quoted(value: str) -> str | None:
     """Returns a list or a table with quotes around its bare words, as in `["a", "b"]` for `[a, b]`; else None."""
     for better in _quote_words(f"value = {value}"):
         try:
-            tomllib.loads(better)
+            parse_toml(better)
         except tomllib.TOMLDecodeError:
             continue
         return better.removeprefix("value = ")
@@ -85,7 +94,7 @@ def quoted(value: str) -> str | None:
 def _leads_past(lines: list[str], number: int) -> bool:
     """Returns whether a file is TOML up to and including a line."""
     try:
-        tomllib.loads("\n".join(lines) + "\n")
+        parse_toml("\n".join(lines) + "\n")
     except tomllib.TOMLDecodeError as error:
         found = _PLACE.search(str(error))
         return int(found[1]) > number if found else len(lines) > number

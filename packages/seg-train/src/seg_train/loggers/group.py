@@ -23,20 +23,47 @@ class LoggerGroup:
     is shown once.
 
     Args:
-        loggers: by name.
+        loggers: by name; or a function that builds them, called when they are first needed, since a logger may write to
+            the run folder when it is built, which another process may use until the run has claimed it.
         warn: shows a warning.
     """
 
-    def __init__(self, loggers: Mapping[str, Logger], warn: Callable[[str], None]) -> None:
-        self.loggers = dict(loggers)
+    def __init__(
+        self, loggers: Mapping[str, Logger] | Callable[[], Mapping[str, Logger]], warn: Callable[[str], None]
+    ) -> None:
+        self._build = loggers if callable(loggers) else lambda: loggers
         self._warn = warn
         self._told: set[tuple[str, str]] = set()
-        for name, logger in self.loggers.items():
+        self._restored: tuple[Mapping[str, Mapping[str, Any]], int] | None = None
+
+    @functools.cached_property
+    def loggers(self) -> dict[str, Logger]:
+        """The loggers by name; they are built if they are not yet.
+
+        Raises:
+            UserError: if one cannot be built.
+        """
+        built = dict(self._build())
+        for name, logger in built.items():
             if getattr(type(logger), "warn", None) is Logger.warn:  # not one of the logger's own
                 logger.warn = functools.partial(self._warn_of, name)  # type: ignore[method-assign]
+        return built
+
+    def open(self) -> None:
+        """Builds the loggers if they are not yet, with the state that was loaded meanwhile.
+
+        Raises:
+            UserError: if one cannot be built.
+        """
+        if not self.loggers or self._restored is None:
+            return
+        (states, step), self._restored = self._restored, None
+        for name in list(self.loggers):
+            self._call("load_state", {**states.get(name, {}), "step": step}, only=name)
 
     def on_start(self, config: Mapping[str, Any], environment: Mapping[str, Any], metadata: DatasetMetadata) -> None:
-        """As `Logger.on_start`."""
+        """As `Logger.on_start`; opens the loggers first."""
+        self.open()
         self._call("on_start", config, environment, metadata)
 
     def on_first_batch(self, samples: Sequence[TrainingSample]) -> None:
@@ -76,14 +103,13 @@ class LoggerGroup:
         return {name: value for name, value in self._call("state").items() if isinstance(value, dict)}
 
     def load_state(self, states: Mapping[str, Mapping[str, Any]], step: int) -> None:
-        """Restores what `state` returned.
+        """Restores what `state` returned, when `open` is called.
 
         Args:
             states: by name of the logger; a new logger receives only the step.
             step: step of the checkpoint.
         """
-        for name in list(self.loggers):
-            self._call("load_state", {**states.get(name, {}), "step": step}, only=name)
+        self._restored = states, step
 
     def _call(self, hook: str, *arguments: Any, only: str | None = None) -> dict[str, Any]:
         results = {}

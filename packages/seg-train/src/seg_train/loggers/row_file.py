@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seg_core.errors import WriteError
 from seg_core.files.atomic import write_error, write_text
 from seg_core.files.json_text import finite
 from seg_train.config.schema import flatten
@@ -63,6 +64,8 @@ class RowFile:
             note = None if self._is_intact() else self._repair()
             if self._num_written < len(self.rows):
                 self._append_missing()
+        except WriteError:
+            raise
         except OSError as error:
             raise write_error(f"write {self.path}", error) from error
         return note

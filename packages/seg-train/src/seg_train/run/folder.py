@@ -33,6 +33,7 @@ import torch
 from seg_core.errors import ConfigError, CorruptFileError, UsageError, reading_file
 from seg_core.files.atomic import atomic_path, is_leftover, remove_leftovers, write_text
 from seg_core.files.json_text import write_json
+from seg_core.files.toml_text import parse_toml
 from seg_core.model_files.paths import WEIGHTS_SUFFIXES
 from seg_core.text import read_text
 from seg_core.versions import installed_versions
@@ -79,6 +80,7 @@ class RunFolder:
         self.model_ema = self.path / "model_ema.pt"
         self.model_best = self.path / "model_best.pt"
         self.model_files = (self.model, self.model_ema, self.model_best)
+        self._content: tuple[Mapping[str, Any], Mapping[str, Any]] | None = None  # config and environment
         self._last_seen = _identity(self.checkpoints.last)
         self._was_claimed = False
 
@@ -113,8 +115,22 @@ class RunFolder:
         Raises:
             WriteError: if it cannot be written.
         """
-        self._write_config(config.to_dict())
+        self._content = config.to_dict(), environment
+        self._write_config(self._content[0])
         write_json(self.environment, environment)
+
+    def keep(self) -> None:
+        """Writes config and environment of the run again if they are gone, since it cannot be resumed without them.
+
+        Raises:
+            WriteError: if they cannot be written.
+        """
+        if self._content is None:
+            return
+        if not self.config.is_file():
+            self._write_config(self._content[0])
+        if not self.environment.is_file():
+            write_json(self.environment, self._content[1])
 
     def add_environment(self, environment: Mapping[str, Any], step: int) -> None:
         """Adds the environment of a resumed run to that of its first start, with the step that it goes on from.
@@ -129,7 +145,9 @@ class RunFolder:
             resumed = [*first.get("resumed", []), {"step": step, **environment}]
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             first, resumed = {}, [{"step": step, **environment}]
-        write_json(self.environment, {**first, "resumed": resumed})
+        whole = {**first, "resumed": resumed}
+        write_json(self.environment, whole)
+        self._content = parse_toml(read_text(self.config, "config")), whole
 
     def update_config(self, config: TrainConfig) -> None:
         """Writes the config of a resumed run in today's keys, with its new length.
@@ -151,7 +169,7 @@ class RunFolder:
         tables = read_tables(self.config, stored=True).values
         kept = {k: v for k, v in tables.get("trainer", {}).items() if k not in ("epochs", "steps")}
         tables["trainer"] = kept | length
-        if tomllib.loads(former) != {"format": CONFIG_FORMAT, **tables}:
+        if parse_toml(former) != {"format": CONFIG_FORMAT, **tables}:
             self._write_config(tables)
 
     def _write_config(self, tables: Mapping[str, Any]) -> None:
@@ -222,7 +240,7 @@ class RunFolder:
     def _damage(self) -> str:
         """Returns what is wrong with the file of the config, or "" if it is TOML."""
         try:
-            tomllib.loads(read_text(self.config, "config"))
+            parse_toml(read_text(self.config, "config"))
         except FileNotFoundError:
             return "is missing"
         except (OSError, CorruptFileError, tomllib.TOMLDecodeError) as error:

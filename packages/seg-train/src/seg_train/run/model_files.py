@@ -1,5 +1,6 @@
 """The model files that a run writes after each evaluation."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from seg_train.run.data import RunData
 from seg_train.run.folder import RunFolder
 from seg_train.run.guards import on_any_process
 from seg_train.run.state import RunState
+from seg_train.run.together import together
 
 __all__ = ["restore_models", "save_models"]
 
@@ -75,7 +77,11 @@ def restore_models(
     lost = [folder.model] + [folder.model_ema] * (state.network.average is not None)
     # writing gathers the weights of all processes, so the main one decides for all
     if on_any_process(state.accelerator, state.accelerator.is_main_process and not all(p.is_file() for p in lost)):
-        save_models(folder, state, data, protocol, state.last_row, None)
+        with contextlib.ExitStack() as claimed:
+            with together():
+                if state.accelerator.is_main_process:
+                    claimed.enter_context(folder.claim(new=False))
+            save_models(folder, state, data, protocol, state.last_row, None)
         progress.warn(f"model files in {folder.path} were missing; they are written again")
     if state.position.best is not None and not folder.model_best.is_file():
         progress.warn(

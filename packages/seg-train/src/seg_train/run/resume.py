@@ -216,6 +216,13 @@ def _open(folder: RunFolder, resume: bool | str | Path, config: TrainConfig) -> 
                     "with resume=True"
                 )
             raise UsageError(f"there is no checkpoint {resume}; name a file of {folder.checkpoints.folder}")
+        # a run that is killed at its start has the checkpoint of step 0 alone; later ones are never without the last
+        newest = folder.checkpoints.newest_intact(other_than=path)
+        if newest is not None and newest.name != "step_00000000.pt":
+            raise UsageError(
+                f"{path} is missing, but the run has other checkpoints; resume from the newest: seg train --resume "
+                f"{newest}"
+            )
         if folder.config.is_file():
             return None
         raise UsageError(

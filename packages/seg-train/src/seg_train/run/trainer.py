@@ -167,7 +167,8 @@ class Trainer:
         self.validation = Validation(config, self.data, self.parts.criterion.criterion, self.accelerator)
         check_val_loss(config, self.monitor, self.scheduler, self.validation, self.network.network)
         self.loggers = LoggerGroup(
-            build_loggers(config, self.folder.path) if self.accelerator.is_main_process else {}, self.progress.warn
+            functools.partial(build_loggers, config, self.folder.path) if self.accelerator.is_main_process else {},
+            self.progress.warn,
         )
         self.state = RunState(
             accelerator=self.accelerator,
@@ -275,6 +276,7 @@ class Trainer:
         facts = RunFacts.of(config, self.data, self.network, self.plan, self.accelerator)
         environment = {**describe_environment(), "run": facts.to_dict()}
         if self.accelerator.is_main_process:
+            self.loggers.open()  # before the folder has a config: if one cannot be built, the folder is still free
             show_start(facts, config, self.folder.path, self.progress)
             if self._checkpoint is None:
                 self.folder.create(config, environment)
@@ -434,6 +436,7 @@ class Trainer:
         }
         keep = self.config.trainer.keep_checkpoints
         self.folder.checkpoints.save(content, self.position.step, is_best=is_best, keep=keep)
+        self.folder.keep()
         self.loggers.on_checkpoint(self.folder.checkpoints.last)
 
     @functools.cached_property
