@@ -3,11 +3,14 @@
 import copy
 import functools
 import gc
+import getpass
 import http.server
 import importlib.util
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 
 import pytest
@@ -18,6 +21,9 @@ from seg_core import own_code, registry
 # are imported, here and in the processes that tests start.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+_temporary = pytest.StashKey[str]()
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +95,30 @@ def serve():
         server.server_close()
 
 
+def _begin_temporary(config):
+    """Gives the session a folder for temporary files, which is removed after it.
+
+    torchrun keeps the logs of its processes there, and processes that tests kill cannot remove what is theirs. The
+    folders of pytest, which stay, and torch's cache of compiled code do not move.
+    """
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist has the folder of the process that started it
+        return
+    former = tempfile.gettempdir()
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", former)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(former, f"torchinductor_{getpass.getuser()}"))
+    config.stash[_temporary] = folder = tempfile.mkdtemp(prefix="seg-tests-")
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+
+def _end_temporary(config):
+    folder = config.stash.get(_temporary, None)
+    if folder is not None:
+        os.environ["TMPDIR"] = tempfile.tempdir = os.path.dirname(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def pytest_configure(config):
+    _begin_temporary(config)
     import torch
     from hypothesis import HealthCheck, settings
 
@@ -113,4 +142,5 @@ def pytest_collection_finish(session):
 
 
 def pytest_unconfigure(config):
+    _end_temporary(config)
     gc.unfreeze()  # extension modules report what is left at exit as leaks

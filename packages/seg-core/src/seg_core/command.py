@@ -10,6 +10,7 @@ class of an error decides, see `seg_core.errors`.
 
 import argparse
 import contextlib
+import errno
 import io
 import os
 import signal
@@ -28,8 +29,13 @@ from seg_core.text import VisibleStream, visible_lines
 
 __all__ = ["INTERRUPTED", "Command", "main", "parse_settings", "probabilities"]
 
+_SHOWN = 1000  # characters of a message of argparse, which may hold a word of the command line
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
+
+# errors of the system whose cause is a path that the user names, wherever they are raised
+_OF_PATHS = (errno.ENAMETOOLONG, errno.ELOOP)
 
 # command -> the package that has it, so that a missing package is named
 _PACKAGES = {
@@ -112,6 +118,12 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.words = list(args or ())
+        for word in self.words:
+            if word == "--":
+                break
+            if word.startswith("--") and word.endswith("=--"):
+                # argparse takes it for the end of the options, and gives the option a list
+                self.error(f"argument {word.removesuffix('=--')}: '--' is no value")
         return super().parse_known_args(args, namespace)
 
     def print_help(self, file: Any = None) -> None:
@@ -129,7 +141,8 @@ class _Parser(argparse.ArgumentParser):
                 hint = "" if any(option.startswith(name) for option in known) else alike
                 if hint:
                     advice.append(f"there is no {name}.{hint}")
-        super().error("; ".join([message, *advice]))
+        shown = message if len(message) <= _SHOWN else f"{message[:_SHOWN]}... ({len(message):,} characters)"
+        super().error("; ".join([shown, *advice]))
 
     def _options(self) -> list[str]:
         """Returns the options, also those of subcommands."""
@@ -151,6 +164,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"seg: error: {visible_lines(str(error))}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in _OF_PATHS or error.filename is None:
+            raise
+        path = ascii(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else str(error.filename)
+        shown = path if len(path) <= _SHOWN else f"{path[:_SHOWN]}..."
+        print(f"seg: error: cannot use {shown}: {error.strerror}; name another path", file=sys.stderr)
+        return UsageError.exit_code
     except KeyboardInterrupt:
         print("seg: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -5,16 +5,19 @@ import functools
 from pathlib import Path
 
 from seg_core.command import Command
-from seg_core.errors import ConfigError, WrongTargetError
+from seg_core.errors import ConfigError, UsageError, WrongTargetError
 from seg_core.own_code import add_import_option, import_modules
 
 __all__ = ["CONFIG"]
+
+_MOST_SHOWN = 100  # problems of one config
 
 _EPILOG = """\
 examples:
   seg config init run.toml --root my_data                    looks at your images and masks first
   seg config init run.toml --model pidnet_s --data CityscapesClass
   seg config check run.toml
+  seg config check theirs.toml --untrusted                   imports nothing; lists the places that name code
   seg config show run.toml -s optimizer.params.lr=0.002      all values, and where each is from
   seg config schema > config.schema.json                     for editors that check TOML files
 """
@@ -49,6 +52,13 @@ def _configure(parser: argparse.ArgumentParser) -> None:
             help="override a key of the config; may be repeated",
         )
         add_import_option(action)
+        if name == "check":
+            action.add_argument(
+                "--untrusted",
+                action="store_true",
+                help="import nothing that the config names, and list the places that name code: for a config of "
+                "somebody else",
+            )
     actions.add_parser("schema", help="print the JSON Schema of configs")
 
 
@@ -65,6 +75,8 @@ def _run(arguments: argparse.Namespace) -> int:
         import json
 
         print(json.dumps(json_schema(), indent=2))
+    elif arguments.action == "check" and arguments.untrusted:
+        return _check_untrusted(arguments.config, arguments.set, arguments.imports)
     else:
         try:
             config, origins = load_with_origins(arguments.config, arguments.set, arguments.imports)
@@ -85,6 +97,25 @@ def _run(arguments: argparse.Namespace) -> int:
                 # no mistake: a config may be written on another machine than it is run on
                 print(f'note: data.dataset.root = "{root}" does not exist here (current folder: {Path.cwd()})')
     return 0
+
+
+def _check_untrusted(config: str, overrides: list[str], imports: list[str]) -> int:
+    from seg_core.errors import counted
+    from seg_train.config.load import check_untrusted
+    from seg_train.config.values import shown_value
+
+    if imports:
+        raise UsageError(f"--untrusted imports nothing; remove --import {imports[0]}")
+    places, problems = check_untrusted(config, overrides)
+    if places:
+        print(f"{config} names code, which `seg train` imports and runs; read it before you do:")
+        print("".join(f"  {key} = {shown_value(value)}\n" for key, value in places), end="")
+    if problems:
+        print(f"{config} has {counted(len(problems), 'problem')}:")
+        print("".join(f"  {problem}\n" for problem in problems[:_MOST_SHOWN]), end="")
+    if not places and not problems:
+        print(f"{config}: names no code; no mistakes found")
+    return 1 if places or problems else 0
 
 
 def _init(path: Path, model: str, dataset: str, root: str | None, imports: list[str]) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import Any, cast
@@ -20,14 +20,14 @@ from seg_train.config.check import find_problems
 from seg_train.config.files import Tables, read_tables, with_format
 from seg_train.config.migrate import former_key
 from seg_train.config.other_names import advice_on_key, advice_on_value
-from seg_train.config.own_code import import_own_code
+from seg_train.config.own_code import code_places, import_own_code
 from seg_train.config.schema import TrainConfig, all_keys, flatten, section_class
 from seg_train.config.toml_advice import quoted
 from seg_train.config.unset import NONE, apply_none, is_unsettable, is_unsettable_key
 from seg_train.config.values import shown_value, value_problems
 from seg_train.optim.schedulers import length_problems
 
-__all__ = ["apply_overrides", "load_config", "load_with_origins"]
+__all__ = ["apply_overrides", "check_untrusted", "load_config", "load_with_origins"]
 
 _MISSING = object()
 _MOST_SHOWN = 100  # problems of one config
@@ -103,6 +103,35 @@ def load_with_origins(
     config = _checked(name, tables, problems)
     _check_end_of_scheduler(name, config)
     return config, tables.origins
+
+
+def check_untrusted(
+    source: str | os.PathLike[str], overrides: Sequence[str] = ()
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """Checks a config of somebody else: nothing that it names is imported.
+
+    Sections that name code are checked for their keys and types only, since what else is allowed depends on the code.
+
+    Args:
+        source: as for `load_config`; a config of a run folder too.
+        overrides: as for `load_config`.
+
+    Returns:
+        Full key and value of each place that names code, which `load_config` would import and run.
+        What is wrong with the config.
+
+    Raises:
+        ConfigError: if a file cannot be read.
+    """
+    name, tables = _read(source)
+    problems = apply_overrides(tables.values, overrides)
+    if wrong := value_problems(tables.values):
+        return [], [*problems, *wrong]
+    _, not_unset = apply_none(tables.values)
+    places = code_places(tables.values)
+    with _paths_of(name):
+        _, found = _validate(tables.values, {re.split(r"[.\[]", key)[0] for key, _ in places})
+    return places, [*problems, *not_unset.values(), *found]
 
 
 def _read(source: str | os.PathLike[str] | Mapping[str, Any], stored: bool = False) -> tuple[str, Tables]:
@@ -297,20 +326,28 @@ def _as_string(text: str) -> str | None:
     return json.dumps(text, ensure_ascii=False) if re.match(r"\{\w+\}", text) else None
 
 
-def _validate(tables: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
-    """Returns the config if it is valid, and all problems of the schema and of the names in the config."""
+def _validate(tables: dict[str, Any], unchecked: Collection[str] = ()) -> tuple[TrainConfig | None, list[str]]:
+    """Returns the config if it is valid, and all problems of the schema and of the names in the config.
+
+    Args:
+        tables: of the config.
+        unchecked: sections whose names are not looked up.
+    """
     try:
         config = TrainConfig.model_validate(tables)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        found = find_problems(_sound_sections(tables, error))
+        sound = _sound_sections(tables, error)
+        found = find_problems({section: value for section, value in sound.items() if section not in unchecked})
         # A section that is invalid as a whole is not checked further: its error is already reported.
         sections = {".".join(map(str, item["loc"][:-1])) for item in details}
         # Nor is a key missing that was removed because its value is not allowed.
         removed = {f"{'.'.join(map(str, item['loc']))} is missing" for item in details}
         found = [p for p in found if (place := p.partition(": ")[0]) not in sections and place not in removed]
         return None, [_describe(dict(item)) for item in details] + found
-    problems = find_problems({name: getattr(config, name) for name in TrainConfig.model_fields})
+    problems = find_problems(
+        {name: getattr(config, name) for name in TrainConfig.model_fields if name not in unchecked}
+    )
     return (None if problems else config), problems
 
 

@@ -25,7 +25,7 @@ from seg_train.config.schema import OwnTransformSection
 from seg_train.config.values import shown_value
 from seg_train.data.own_transforms import build_own_transform
 
-__all__ = ["import_own_code", "transform_problems"]
+__all__ = ["code_places", "import_own_code", "transform_problems"]
 
 # keys whose value is the name of something registered, in any table of a config
 _NAME_KEYS = ("name", "predictor", "backbone")
@@ -60,7 +60,7 @@ def import_own_code(
                 for place, path in missing
             ], {}
     found = [(key, name) for key, name in _names(tables, "") if is_target(name) and not name.startswith(_TIMM)]
-    names = [(key, name) for key, name in found if key.rpartition(".")[2].partition("[")[0] not in _FUNCTION_KEYS]
+    names = [(key, name) for key, name in found if not _is_function(key)]
     if not imports and not found:
         return [], {}
     here = Path.cwd()
@@ -84,6 +84,29 @@ def import_own_code(
         except InvalidArgumentError as error:
             wrong[name] = f'{key} = "{name}": {error}{_moved(paths, stored)}'
     return problems, wrong
+
+
+def code_places(tables: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns full key and value of each place of a config that names code, which a run imports; nothing is imported.
+
+    Args:
+        tables: of the config, merged.
+    """
+    listed = tables.get("imports", [])
+    imports = listed if isinstance(listed, list) else [listed]
+    return [
+        *((f"imports[{place}]", str(module)) for place, module in enumerate(imports)),
+        *(
+            (key, name)
+            for key, name in _names({k: v for k, v in tables.items() if k not in ("imports", "import_paths")}, "")
+            if _is_function(key) or (is_target(name) and not name.startswith(_TIMM))
+        ),
+    ]
+
+
+def _is_function(key: str) -> bool:
+    """Returns whether a full key names a function, which is imported wherever it is."""
+    return key.rpartition(".")[2].partition("[")[0] in _FUNCTION_KEYS
 
 
 def transform_problems(named: Sequence[OwnTransformSection]) -> list[str]:

@@ -67,6 +67,9 @@ extends, and in the current folder, in this order, before the installed packages
 `sys.path`. `imports` and `import_paths` of all files are joined, those of the base files first. See
 [Your own code](training.md#your-own-code).
 
+So a config is code: loading it imports what it names. `seg config check CONFIG --untrusted` checks a config of somebody
+else without importing anything, and lists the places that name code.
+
 [config.schema.json](config.schema.json) is a JSON Schema of this page. Editors with a TOML plugin (Even Better TOML,
 taplo) complete and check a file that begins with `#:schema PATH/TO/config.schema.json`.
 
