@@ -137,7 +137,7 @@ def measure(kind: str, count: int) -> bool:
 
     with tempfile.TemporaryDirectory() as work, tempfile.TemporaryDirectory() as temporary:
         former, tempfile.tempdir = tempfile.tempdir, temporary
-        os.environ["TMPDIR"] = temporary
+        os.environ["TMPDIR"], os.environ["TORCHINDUCTOR_CACHE_DIR"] = temporary, work  # a cache, which stays
         try:
             KINDS[kind](count, Path(work), done)
         finally:

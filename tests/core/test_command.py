@@ -1,6 +1,8 @@
 import argparse
+import errno
 import io
 import logging
+import os
 import sys
 import warnings
 
@@ -237,3 +239,20 @@ def test_settings_are_toml_and_words_need_no_quotes(word, value):
 def test_settings_that_are_none_are_named_with_an_example(word):
     with pytest.raises(UsageError, match=f"-s takes KEY=VALUE, such as -s a=1, got '{word}'"):
         parse_settings([word], "a=1")
+
+
+@pytest.mark.parametrize("code, told", [(errno.ENAMETOOLONG, True), (errno.ELOOP, True), (errno.EBADF, False)])
+def test_path_that_the_system_refuses_is_told_and_other_errors_are_bugs(monkeypatch, capsys, code, told):
+    def refuse(_):
+        raise OSError(code, os.strerror(code), "a\x1b[31m" + "b" * 5000)
+
+    monkeypatch.setattr(command_module, "_dispatch", refuse)
+    if not told:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            main(["any"])
+        return
+    assert main(["any"]) == 2
+    error = capsys.readouterr().err
+    assert f"bbb...: {os.strerror(code)}; name another path" in error
+    assert "\x1b" not in error
+    assert len(error) < 2000

@@ -381,3 +381,14 @@ def test_model_that_does_not_exist_is_told_before_any_dataset(words, tmp_path, m
     told = capsys.readouterr().err
     assert f"there is no run folder or model file {words[0]}; check the path" in told
     assert "DATASET" not in told
+
+
+def test_absurd_words_of_a_command_line_are_told_in_one_sentence(capsys, tmp_path):
+    assert main(["config", "check", "a" * 300]) == 2
+    assert "File name too long; name another path" in capsys.readouterr().err
+    assert main(["train", "--weights=--"]) == 2
+    assert "error: argument --weights: '--' is no value" in capsys.readouterr().err
+    assert main(["train", str(tmp_path), "--epochs", "9" * 1_000_000]) == 2
+    error = capsys.readouterr().err
+    assert "argument --epochs: invalid int value" in error
+    assert len(error) < 5000

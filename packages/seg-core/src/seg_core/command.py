@@ -236,7 +236,7 @@ def _stdout_errors() -> Iterator[None]:
     except (UserError, BrokenPipeError):
         raise
     except OSError as error:
-        if sys.stdout is None or _can_write():
+        if sys.stdout is None or error.filename is not None or _can_write():
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail again
         raise WriteError(
