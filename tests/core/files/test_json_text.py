@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from seg_core.errors import CorruptFileError
-from seg_core.files.json_text import finite, parse_json, read_json, to_json, write_json
+from seg_core.files.json_text import finite, to_json, write_json
+from seg_core.parsing import parse_json, read_json
 
 NAN, INF = float("nan"), float("inf")
 

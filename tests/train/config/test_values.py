@@ -7,7 +7,7 @@ import pytest
 
 from seg_core.command import main
 from seg_core.errors import ConfigError
-from seg_core.files.toml_text import MAX_TOML
+from seg_core.parsing import MAX_TOML
 from seg_train import load_config
 from seg_train.config.schema import all_keys
 

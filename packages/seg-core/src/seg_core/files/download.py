@@ -30,10 +30,11 @@ from seg_core.errors import CorruptFileError, InvalidArgumentError, UserError, W
 from seg_core.files.download_progress import DownloadProgress
 from seg_core.files.download_target import MAX_FILE, OneUse, Target
 from seg_core.files.hashes import MD5, digest_of, hash_words
-from seg_core.files.json_text import parse_json, read_json, write_json
+from seg_core.files.json_text import write_json
 from seg_core.files.locks import locked, size_of
 from seg_core.files.requests import TooSlowError, header_integer, one_line, open_url
 from seg_core.files.urls import quoted_url
+from seg_core.parsing import parse_json, read_json
 from seg_core.text import read_text
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""JSON that every reader accepts: NaN and infinities are written as null, and what others wrote is read strictly."""
+"""JSON that every reader accepts: NaN and infinities are written as null; `seg_core.parsing` reads it."""
 
 import json
 import math
@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from seg_core.files.atomic import write_text
-from seg_core.parsing import parse_json, read_json
 
-__all__ = ["finite", "parse_json", "read_json", "to_json", "write_json"]
+__all__ = ["finite", "to_json", "write_json"]
 
 
 def finite(value: Any) -> Any:

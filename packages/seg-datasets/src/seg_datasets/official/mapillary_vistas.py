@@ -27,9 +27,9 @@ from typing import Any, ClassVar
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.images import MAX_PIXELS
-from seg_core.files.json_text import read_json
 from seg_core.labels.label_map import IGNORE, LabelMap
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
+from seg_core.parsing import read_json
 from seg_datasets.reading.arguments import check_choice
 from seg_datasets.reading.base import Edition, OfficialDataset
 from seg_datasets.reading.layout import Layout, SplitFiles

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_core.errors import UserError
-from seg_core.files.json_text import read_json
+from seg_core.parsing import read_json
 from seg_datasets.reading.pairs import IMAGE_SUFFIXES, MASK_SUFFIXES, first_few
 from seg_datasets.reading.roles import is_mask
 from seg_datasets.reading.splits import SplitFile, names_in_list

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from seg_core.errors import CorruptFileError, UserError, WriteError, WrongTargetError
 from seg_core.files.atomic import write_error, write_text
 from seg_core.files.download import fetch
-from seg_core.files.json_text import parse_json
 from seg_core.files.locks import locked
+from seg_core.parsing import parse_json
 from seg_core.text import read_text
 from seg_datasets.reading.archive_members import open_archive
 

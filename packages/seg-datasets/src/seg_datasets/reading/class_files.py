@@ -7,10 +7,9 @@ from typing import Any
 
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError, nearest
-from seg_core.files.json_text import read_json
-from seg_core.files.toml_text import read_toml
 from seg_core.labels.metadata import DatasetMetadata, resolve_metadata
 from seg_core.labels.palette import default_palette
+from seg_core.parsing import read_json, read_toml
 
 __all__ = ["CLASS_FILES", "Metadata", "check_has_colors", "find_classes", "known_classes", "resolve_classes"]
 

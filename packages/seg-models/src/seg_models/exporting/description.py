@@ -6,8 +6,9 @@ from typing import Any, Literal, TypeGuard
 
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, reading_file
-from seg_core.files.json_text import parse_json, to_json
+from seg_core.files.json_text import to_json
 from seg_core.model_files.reading import ModelInfo, description_of, parse_description
+from seg_core.parsing import parse_json
 
 __all__ = ["DESCRIPTION_KEY", "ExportDescription", "Precision", "not_described"]
 

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from seg_core.errors import UserError
-from seg_core.files.json_text import read_json, write_json
+from seg_core.files.json_text import write_json
 from seg_core.files.locks import locked
 from seg_core.files.scan_cache import cache_folder
+from seg_core.parsing import read_json
 from seg_core.versions import installed_versions
 
 __all__ = ["describe_machine", "key_of", "recall", "remember"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_core.errors import ConfigError, CorruptFileError, nearest
-from seg_core.files.toml_text import MAX_TOML, parse_toml
+from seg_core.parsing import MAX_TOML, parse_toml
 from seg_core.text import read_text
 from seg_train.config.migrate import check_format, migrate
 from seg_train.config.schema import flatten

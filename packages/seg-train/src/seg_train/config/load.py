@@ -14,8 +14,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from seg_core.errors import ConfigError, InvalidTypeError, UserError, nearest
-from seg_core.files.json_text import MAX_DEPTH
-from seg_core.files.toml_text import parse_toml
+from seg_core.parsing import MAX_DEPTH, parse_toml
 from seg_train.config.check import find_problems
 from seg_train.config.files import Tables, read_tables, with_format
 from seg_train.config.migrate import former_key

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from seg_core.files.toml_text import parse_toml
+from seg_core.parsing import parse_toml
 
 __all__ = ["line_advice", "other_format", "quoted"]
 

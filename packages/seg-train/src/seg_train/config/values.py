@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from seg_core.files.json_text import MAX_DEPTH
+from seg_core.parsing import MAX_DEPTH
 
 __all__ = ["shown_value", "unstorable", "value_problems"]
 

@@ -33,8 +33,8 @@ import torch
 from seg_core.errors import ConfigError, CorruptFileError, UsageError, reading_file
 from seg_core.files.atomic import atomic_path, is_leftover, remove_leftovers, write_text
 from seg_core.files.json_text import write_json
-from seg_core.files.toml_text import parse_toml
 from seg_core.model_files.paths import WEIGHTS_SUFFIXES
+from seg_core.parsing import parse_toml
 from seg_core.text import read_text
 from seg_core.versions import installed_versions
 from seg_train.config.files import read_tables

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from seg_core.errors import CorruptFileError
-from seg_core.files.toml_text import parse_toml, read_toml
+from seg_core.parsing import parse_toml, read_toml
 
 
 @pytest.mark.parametrize(
