@@ -52,8 +52,13 @@ def serve(name: str, connection: Connection, memory: int = MEMORY) -> None:
         try:
             data = what if isinstance(what, bytes) else (corpus[what]() if isinstance(what, str) else None)
             start = time.process_time()
-            result = _tried(harness, make_input(name, harness, what) if data is None else data, folder)
+            if data is None:
+                data = make_input(name, harness, what)
+            result = _tried(harness, data, folder)
             connection.send((*result, time.process_time() - start, _peak()))
+        except Exception as error:  # of the harness, which is no finding
+            connection.send(error)
+            raise
         finally:
             os.chdir(folder.parent)
             shutil.rmtree(folder, ignore_errors=True)

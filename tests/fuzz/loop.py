@@ -104,6 +104,8 @@ class Worker:
                     answer = self._connection.recv()
                     if isinstance(answer, tuple):
                         return answer
+                    if isinstance(answer, Exception):
+                        raise RuntimeError(f"harness {self.name} cannot make input {what!r}") from answer
                     folder = answer
                 elif self._computed() - start > self.seconds or time.monotonic() - began > 6 * self.seconds:
                     self.close()
