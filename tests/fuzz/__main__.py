@@ -18,14 +18,14 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, help="time for all harnesses together (default: 1)")
     parser.add_argument("--count", type=int, help="inputs of each harness, instead of a time")
     parser.add_argument("--seed", type=int, help="tries this seed of the harness alone")
-    parser.add_argument("--input", type=Path, help="tries this file with the harness alone")
+    parser.add_argument("--input", help="tries this file, or this input of the corpus, with the harness alone")
     parser.add_argument("--out", type=Path, default=Path(".fuzz"), help="folder for counts and findings (default: .fuzz)")
     given = parser.parse_args()
     names = given.harness or list(NAMES)
     if given.seed is not None or given.input is not None:
         if len(names) != 1:
             parser.error("--seed and --input need one --harness")
-        return _repeat(names[0], given.seed if given.input is None else given.input.read_bytes())
+        return _repeat(names[0], given.seed if given.input is None else _bytes_of(names[0], given.input))
     seconds = 60 * (1.0 if given.minutes is None else given.minutes) / len(names)
     if given.count is not None:
         seconds = float("inf")
@@ -34,6 +34,11 @@ def main() -> int:
     for name in names:
         bad += _run(name, all_counts, seconds, given.count, given.out)
     return 1 if bad else 0
+
+
+def _bytes_of(name: str, given: str) -> bytes:
+    corpus = corpus_of(name, load(name))
+    return corpus[given]() if given in corpus else Path(given).read_bytes()
 
 
 def _run(name: str, all_counts: dict[str, Counts], seconds: float, count: int | None, out: Path) -> int:
@@ -64,7 +69,7 @@ def _run(name: str, all_counts: dict[str, Counts], seconds: float, count: int | 
 
 def _show(finding: Finding, out: Path) -> None:
     path = save_finding(finding, out / "findings")
-    again = f"--seed {finding.what}" if isinstance(finding.what, int) else f"--input tests/fuzz/corpus/{finding.harness}/{finding.what}"
+    again = f"{'--seed' if isinstance(finding.what, int) else '--input'} {finding.what}"
     print(f"{finding.harness} {finding.what}: {finding.outcome}: {ascii(finding.text[:300])} at {finding.place}")
     print(f"    hatch run fuzz --harness {finding.harness} {again}    # {path}", flush=True)
 
