@@ -14,12 +14,16 @@ _SAVED_EVERY = 10.0  # seconds
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="hatch run fuzz", description=__doc__)
-    parser.add_argument("--harness", action="append", choices=NAMES, help="a harness; repeat it for several (default: all)")
+    parser.add_argument(
+        "--harness", action="append", choices=NAMES, help="a harness; repeat it for several (default: all)"
+    )
     parser.add_argument("--minutes", type=float, help="time for all harnesses together (default: 1)")
     parser.add_argument("--count", type=int, help="inputs of each harness, instead of a time")
     parser.add_argument("--seed", type=int, help="tries this seed of the harness alone")
     parser.add_argument("--input", help="tries this file, or this input of the corpus, with the harness alone")
-    parser.add_argument("--out", type=Path, default=Path(".fuzz"), help="folder for counts and findings (default: .fuzz)")
+    parser.add_argument(
+        "--out", type=Path, default=Path(".fuzz"), help="folder for counts and findings (default: .fuzz)"
+    )
     given = parser.parse_args()
     names = given.harness or list(NAMES)
     if given.seed is not None or given.input is not None:
@@ -70,7 +74,7 @@ def _run(name: str, all_counts: dict[str, Counts], seconds: float, count: int | 
 def _show(finding: Finding, out: Path) -> None:
     path = save_finding(finding, out / "findings")
     again = f"{'--seed' if isinstance(finding.what, int) else '--input'} {finding.what}"
-    print(f"{finding.harness} {finding.what}: {finding.outcome}: {ascii(finding.text[:300])} at {finding.place}")
+    print(f"{finding.harness} {finding.what}: {finding.outcome}: {finding.text[:300]!a} at {finding.place}")
     print(f"    hatch run fuzz --harness {finding.harness} {again}    # {path}", flush=True)
 
 
@@ -78,7 +82,7 @@ def _repeat(name: str, what: int | bytes) -> int:
     worker = Worker(name)
     outcome, text, place, seconds, peak = worker.attempt(what)
     worker.close()
-    print(f"{name}: {outcome} after {seconds:.2f} s, {peak / 2**20:.0f} MiB; {ascii(text)} {place}")
+    print(f"{name}: {outcome} after {seconds:.2f} s, {peak / 2**20:.0f} MiB; {text!a} {place}")
     return 1 if outcome in BAD else 0
 
 

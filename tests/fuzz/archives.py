@@ -1,4 +1,4 @@
-"""Archives: hostile members, and damage at any place; nothing may appear outside of the folder, or stay half unpacked."""
+"""Archives: hostile members, and damage anywhere; nothing may appear outside of the folder, or stay half unpacked."""
 
 import bz2
 import gzip
@@ -15,9 +15,31 @@ from seg_datasets.reading.archives import unpack
 from tests.fuzz.harness import Difference, Harness
 from tests.fuzz.mutations import HOSTILE_TEXTS, damaged
 
-_NAMES = ("a.txt", "a", "b/c.png", "b", "b/", "./d", "b/../e", "../out.txt", "/tmp/seg-fuzz-out.txt", "B", "x//y", "q\\r", ".seg-unpacked.json")
+_NAMES = (
+    "a.txt",
+    "a",
+    "b/c.png",
+    "b",
+    "b/",
+    "./d",
+    "b/../e",
+    "../out.txt",
+    "/tmp/seg-fuzz-out.txt",
+    "B",
+    "x//y",
+    "q\\r",
+    ".seg-unpacked.json",
+)
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-_TAR_TYPES = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE, tarfile.CONTTYPE, b"Z")
+_TAR_TYPES = (
+    tarfile.SYMTYPE,
+    tarfile.LNKTYPE,
+    tarfile.CHRTYPE,
+    tarfile.FIFOTYPE,
+    tarfile.DIRTYPE,
+    tarfile.CONTTYPE,
+    b"Z",
+)
 _PACKERS = {".tar": bytes, ".tar.gz": gzip.compress, ".tar.bz2": bz2.compress, ".tar.xz": lzma.compress}
 _SEPARATOR = b"\n"  # between the suffix and the contents of an input
 

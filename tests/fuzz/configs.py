@@ -17,7 +17,19 @@ from tests.fuzz.mutations import damaged, hostile_value
 
 _EXAMPLES = Path(__file__).parents[2] / "examples" / "configs"
 _SEPARATOR = b"\n#=====\n"  # between the config, the one that it may extend, and the overrides, one a line
-_NAMES = ("enet", "AdamW", "SGD", "Padam", "CosineAnnealingLR", "LambdaLR", "DiceLoss", "CombinedLoss", "Shapes", "VOC", "auto")
+_NAMES = (
+    "enet",
+    "AdamW",
+    "SGD",
+    "Padam",
+    "CosineAnnealingLR",
+    "LambdaLR",
+    "DiceLoss",
+    "CombinedLoss",
+    "Shapes",
+    "VOC",
+    "auto",
+)
 _NAMES += ("none", "bf16", "wandb", "first", "multilabel", "linear", "0.5", "enett", "my_code:Net", "FolderDataset")
 
 
@@ -73,7 +85,9 @@ def _make(rng: random.Random) -> bytes:
     tables = _changed(_example(rng.choice(_names())), rng)
     base, overrides = b"", []
     if rng.random() < 0.2:
-        tables["extends"] = rng.choice(("base.toml", ["base.toml"], "run.toml", ["base.toml", "base.toml"], [], 3, "gone.toml", "."))
+        tables["extends"] = rng.choice(
+            ("base.toml", ["base.toml"], "run.toml", ["base.toml", "base.toml"], [], 3, "gone.toml", ".")
+        )
         base = _text(_changed({}, rng))
     if rng.random() < 0.3:
         overrides = [_override(rng) for _ in range(rng.choice((1, 2)))]

@@ -134,7 +134,14 @@ def _attempt(data: bytes, folder: Path) -> None:
 
 
 def _suffix(data: bytes) -> str:
-    heads = {b"\x93NUMPY": ".npy", b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"II": ".tif", b"MM": ".tif", b"RIFF": ".webp"}
+    heads = {
+        b"\x93NUMPY": ".npy",
+        b"\x89PNG": ".png",
+        b"\xff\xd8": ".jpg",
+        b"II": ".tif",
+        b"MM": ".tif",
+        b"RIFF": ".webp",
+    }
     heads |= {b"BM": ".bmp", b"GIF8": ".gif", b"P": ".ppm", b"\x00\x00\x00\x0cjP": ".jp2"}
     return next((suffix for head, suffix in heads.items() if data.startswith(head)), ".png")
 

@@ -6,13 +6,41 @@ from typing import Any
 __all__ = ["HOSTILE_TEXTS", "damaged", "hostile_value"]
 
 HOSTILE_TEXTS = (
-    "", " ", ".", "..", "../x", "/etc/passwd", "C:\\x", "a/b", "nul", "a\x00b", "\n", "\x1b[31mred", "\x9b31m", "\u202egnp",
-    "\ud800", "\ufeff", "e\u0301", "x" * 300, "x" * 70_000, "%s%n", "{0}", "{}", "${HOME}", "<script>", "'", '"', "None", "nan",
-    "1e400", "-0", "true", "[]", "os:getcwd", "seg_core:nope", "nope.nope:nope", "http://127.0.0.1:9/x", "file:///etc/passwd",
-)  # fmt: skip
+    *(
+        "",
+        " ",
+        ".",
+        "..",
+        "../x",
+        "/etc/passwd",
+        "C:\\x",
+        "a/b",
+        "nul",
+        "%s%n",
+        "{0}",
+        "{}",
+        "${HOME}",
+        "<script>",
+        "'",
+        '"',
+    ),
+    *("a\x00b", "\n", "\x1b[31mred", "\x9b31m", "\u202egnp", "\ud800", "\ufeff", "e\u0301", "x" * 300, "x" * 70_000),
+    *("None", "nan", "1e400", "-0", "true", "[]", "os:getcwd", "seg_core:nope", "nope.nope:nope"),
+    *("http://127.0.0.1:9/x", "file:///etc/passwd"),
+)
 _NUMBERS = (0, -1, 1, 2, 3, 7, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32, 2**63, 2**64, 10**9, 10**30, -(2**63))
 _FLOATS = (0.0, -0.0, 0.5, 1.0, -1.0, 1e-9, 1e-320, 1e9, 1e30, 1e308, -1e308, float("nan"), float("inf"), -float("inf"))
-_WORDS = (b"\x00", b"\xff", b"\x7f", b"\x80", b"\x00\x00", b"\xff\xff", b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80", b"\xff" * 4)
+_WORDS = (
+    b"\x00",
+    b"\xff",
+    b"\x7f",
+    b"\x80",
+    b"\x00\x00",
+    b"\xff\xff",
+    b"\xff\xff\xff\x7f",
+    b"\x00\x00\x00\x80",
+    b"\xff" * 4,
+)
 
 
 def hostile_value(rng: random.Random, depth: int = 0) -> Any:
