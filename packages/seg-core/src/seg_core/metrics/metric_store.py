@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from seg_core.arrays import tensor_of_array
+from seg_core.checks import MAX_CLASSES
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.labels.tasks import BINARY, MULTICLASS, check_task
 from seg_core.metrics.argmax import logit_thresholds
@@ -57,8 +58,8 @@ class MetricStore:
     def __init__(
         self, num_classes: int, ignore_index: int = 255, absent: AbsentPolicy = "skip", task: str = MULTICLASS
     ) -> None:
-        if num_classes < 1:
-            raise InvalidArgumentError(f"num_classes must be at least 1, got {num_classes}")
+        if not 1 <= num_classes <= MAX_CLASSES:
+            raise InvalidArgumentError(f"num_classes must be from 1 to {MAX_CLASSES}, got {num_classes}")
         if check_task(task) == BINARY and num_classes != 1:
             raise InvalidArgumentError(f"num_classes must be 1 for a binary task, the object, got {num_classes}")
         if task != MULTICLASS and ignore_index in (0, 1):
