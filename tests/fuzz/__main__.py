@@ -24,6 +24,12 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, default=Path(".fuzz"), help="folder for counts and findings (default: .fuzz)"
     )
+    parser.add_argument(
+        "--first-seed",
+        type=int,
+        default=0,
+        help="tries no seed below this one, so that two machines try different ones",
+    )
     given = parser.parse_args()
     names = given.harness or list(NAMES)
     if given.seed is not None or given.input is not None:
@@ -36,6 +42,7 @@ def main() -> int:
     all_counts = read_counts(given.out / "counts.json")
     bad = 0
     for name in names:
+        all_counts[name].next_seed = max(all_counts[name].next_seed, given.first_seed)
         bad += _run(name, all_counts, seconds, given.count, given.out)
     return 1 if bad else 0
 
@@ -63,7 +70,7 @@ def _run(name: str, all_counts: dict[str, Counts], seconds: float, count: int | 
     worker = Worker(name)
     found = itertools.islice(seeds(counts.next_seed), count)
     try:
-        run(worker, itertools.chain(corpus_of(name, load(name)), found), counts, lambda f: _show(f, out), goes_on)
+        run(worker, name, itertools.chain(corpus_of(name, load(name)), found), counts, lambda f: _show(f, out), goes_on)
     finally:
         worker.close()
         write_counts(out / "counts.json", all_counts)
@@ -80,7 +87,7 @@ def _show(finding: Finding, out: Path) -> None:
 
 def _repeat(name: str, what: int | bytes) -> int:
     worker = Worker(name)
-    outcome, text, place, seconds, peak = worker.attempt(what)
+    outcome, text, place, seconds, peak = worker.attempt(name, what)
     worker.close()
     print(f"{name}: {outcome} after {seconds:.2f} s, {peak / 2**20:.0f} MiB; {text!a} {place}")
     return 1 if outcome in BAD else 0

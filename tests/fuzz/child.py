@@ -8,12 +8,13 @@ import tempfile
 import time
 import traceback
 import warnings
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from seg_core.errors import NotEnoughMemoryError, UserError, is_out_of_memory
-from tests.fuzz.harness import Difference, Harness, Refused, corpus_of, load, make_input
+from tests.fuzz.harness import Difference, Harness, Refused, bytes_of, load
 
 __all__ = ["serve"]
 
@@ -21,13 +22,14 @@ MEMORY = 2 << 30  # bytes that a process may take in addition to what it has aft
 _PACKAGES = ("seg_core", "seg_models", "seg_datasets", "seg_train")
 
 
-def serve(name: str, connection: Connection, memory: int = MEMORY) -> None:
+def serve(names: Sequence[str], connection: Connection, memory: int = MEMORY) -> None:
     """Tries what comes through a connection, one input after the other, until it closes.
 
     Args:
-        name: of the harness.
-        connection: gives a seed, the name of an input of the corpus or the bytes of an input; takes for each the
-            outcome, the exception, where it was raised, and the largest resident memory so far in bytes.
+        names: of the harnesses.
+        connection: gives the name of a harness and a seed, the name of an input of the corpus or the bytes of an input;
+            takes for each the outcome, the exception, where it was raised, the seconds, and the largest resident memory
+            so far in bytes.
         memory: see `MEMORY`.
     """
     warnings.simplefilter("ignore")
@@ -37,23 +39,21 @@ def serve(name: str, connection: Connection, memory: int = MEMORY) -> None:
         quiet = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(quiet, descriptor)
-    harness = load(name)
-    corpus = corpus_of(name, harness)
+    loaded = {name: load(name) for name in names}
     _limit(memory)
     connection.send("ready")
     while True:
         try:
-            what = connection.recv()
+            name, what = connection.recv()
         except EOFError:
             return
         # a new one for each input, so that no input finds what another has left
         folder = Path(tempfile.mkdtemp(prefix="seg-fuzz-"))
         connection.send(str(folder))  # for whoever ends this process
         try:
-            data = what if isinstance(what, bytes) else (corpus[what]() if isinstance(what, str) else None)
+            harness = loaded[name]
             start = time.process_time()
-            if data is None:
-                data = make_input(name, harness, what)
+            data = what if isinstance(what, bytes) else bytes_of(name, harness, what)
             result = _tried(harness, data, folder)
             connection.send((*result, time.process_time() - start, _peak()))
         except Exception as error:  # of the harness, which is no finding

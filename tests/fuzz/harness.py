@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
-__all__ = ["BAD", "NAMES", "Difference", "Harness", "Refused", "corpus_of", "load", "make_input"]
+__all__ = ["BAD", "NAMES", "Difference", "Harness", "Refused", "bytes_of", "corpus_of", "load", "make_input"]
 
 NAMES = ("images", "model_files", "configs", "command_lines", "archives", "functions")
 """The harnesses: the modules beside this one that have a `HARNESS`."""
@@ -50,6 +50,11 @@ def load(name: str) -> Harness:
 def make_input(name: str, harness: Harness, seed: int) -> bytes:
     """Returns the input of a seed, always the same one."""
     return harness.make(random.Random(f"{name} {seed}"))
+
+
+def bytes_of(name: str, harness: Harness, what: int | str) -> bytes:
+    """Returns the input of a seed, or that of a name in the corpus."""
+    return make_input(name, harness, what) if isinstance(what, int) else corpus_of(name, harness)[what]()
 
 
 def corpus_of(name: str, harness: Harness) -> dict[str, Callable[[], bytes]]:

@@ -80,35 +80,35 @@ class Worker:
     """A child process, which is started when it is needed.
 
     Args:
-        name: of the harness.
+        names: of the harnesses that it can try.
         seconds: computing time that an input may take; the time by the clock may be six times as long, since a busy
             machine is no fault of the input.
         memory: bytes that the process may take besides what it has after its imports.
     """
 
-    def __init__(self, name: str, seconds: float = SECONDS, memory: int = MEMORY) -> None:
-        self.name, self.seconds, self.memory = name, seconds, memory
+    def __init__(self, *names: str, seconds: float = SECONDS, memory: int = MEMORY) -> None:
+        self.names, self.seconds, self.memory = names, seconds, memory
         self._process: Any = None
         self._connection: Any = None
 
-    def attempt(self, what: int | str | bytes) -> tuple[str, str, str, float, int]:
+    def attempt(self, name: str, what: int | str | bytes) -> tuple[str, str, str, float, int]:
         """Tries an input; returns its outcome, exception, place, seconds, and the largest memory of the process."""
         if self._process is None:
             self._start()
         folder = ""
         start, began = self._computed(), time.monotonic()
         try:
-            self._connection.send(what)
+            self._connection.send((name, what))
             while True:
                 if self._connection.poll(0.5):
                     answer = self._connection.recv()
                     if isinstance(answer, tuple):
                         return answer
                     if isinstance(answer, Exception):
-                        raise RuntimeError(f"harness {self.name} cannot make input {what!r}") from answer
+                        raise RuntimeError(f"harness {name} cannot make input {what!r}") from answer
                     folder = answer
                 elif self._computed() - start > self.seconds or time.monotonic() - began > 6 * self.seconds:
-                    self.close()
+                    self.close(at_once=True)
                     return "hang", f"no end after {self.seconds:g} s", "", self.seconds, 0
         except (EOFError, BrokenPipeError, ConnectionResetError):
             self._process.join(5)
@@ -119,10 +119,12 @@ class Worker:
             if folder and self._process is None:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def close(self) -> None:
-        """Ends the process."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Ends the process: by itself, or at once."""
         if self._process is not None:
             self._connection.close()
+            if not at_once:
+                self._process.join(5)
             self._process.kill()
             self._process.join()
         self._process = None
@@ -131,14 +133,14 @@ class Worker:
         # a new interpreter: a copy of this one would inherit the threads of torch and what tests have changed
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(self.name, theirs, self.memory), daemon=True)
+        self._process = context.Process(target=serve, args=(self.names, theirs, self.memory), daemon=True)
         self._process.start()
         theirs.close()
         try:
             self._connection.recv()
         except EOFError:
             self.close()
-            raise RuntimeError(f"the process of harness {self.name} ended before it began") from None
+            raise RuntimeError(f"the process of {', '.join(self.names)} ended before it began") from None
 
     def _computed(self) -> float:
         """Returns the seconds that the process has computed; where this is unknown those of the clock."""
@@ -151,16 +153,17 @@ class Worker:
 
 def run(
     worker: Worker,
+    name: str,
     inputs: Iterable[int | str],
     counts: Counts,
     found: Callable[[Finding], None],
     goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Tries inputs, seeds or names of the corpus, until they end or `goes_on` says no; counts what comes of them."""
+    """Tries inputs of a harness, seeds or names of the corpus, until they end or `goes_on` says no; counts the outcomes."""
     for what in inputs:
         if not goes_on():
             return
-        outcome, text, place, seconds, peak = worker.attempt(what)
+        outcome, text, place, seconds, peak = worker.attempt(name, what)
         counts.inputs += 1
         counts.outcomes[outcome] += 1
         counts.seconds += seconds
@@ -169,7 +172,7 @@ def run(
         if isinstance(what, int):
             counts.next_seed = max(counts.next_seed, what + 1)
         if outcome in BAD:
-            finding = Finding(worker.name, what, outcome, text, place)
+            finding = Finding(name, what, outcome, text, place)
             number = counts.kinds.setdefault(" | ".join(finding.kind), [0, str(what)])
             number[0] += 1
             if number[0] <= _KEPT:
