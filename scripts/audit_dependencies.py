@@ -36,8 +36,8 @@ def judge(answer: dict[str, Any]) -> tuple[int, list[str]]:
     known = [p for p in packages if p["name"] == canary and p.get("vulns")]
     if not known:
         return NOTHING_LEARNED, [
-            f"the database was not reached: it knows no vulnerability of {CANARY}, which has many. Nothing was learned; "
-            "run this where https://pypi.org/pypi/ can be reached, not through a mirror of packages alone"
+            f"the database was not reached: it knows no vulnerability of {CANARY}, which has many. Nothing was "
+            "learned; run this where https://pypi.org/pypi/ can be reached, not through a mirror of packages alone"
         ]
     lines, code = [], 0
     for package in packages:

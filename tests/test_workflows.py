@@ -41,7 +41,7 @@ def test_a_workflow_may_read_only_and_names_the_versions_of_its_actions(path):
         if "uses" in step:
             assert re.fullmatch(r"[\w-]+/[\w-]+@(release/)?v\d+", step["uses"]), step["uses"]
         else:  # what others choose, such as the name of a branch, is no part of a script
-            assert not re.search(r"\$\{\{\s*(?!matrix\.|github\.run_number)", step["run"])
+            assert not re.search(r"\$\{\{(?!\s*(matrix\.|github\.run_number))", step["run"])
     assert "secrets." not in path.read_text(encoding="utf-8")
 
 

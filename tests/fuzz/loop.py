@@ -159,7 +159,7 @@ def run(
     found: Callable[[Finding], None],
     goes_on: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Tries inputs of a harness, seeds or names of the corpus, until they end or `goes_on` says no; counts the outcomes."""
+    """Tries inputs of a harness, seeds or names of the corpus, and counts; until they end or `goes_on` says no."""
     for what in inputs:
         if not goes_on():
             return
