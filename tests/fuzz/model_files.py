@@ -128,16 +128,13 @@ def _value(rng: random.Random) -> Any:
     return hostile_value(rng)
 
 
-def _damaged_pickle(data: bytes, rng: random.Random) -> bytes:
-    """Returns a file of torch whose pickle is damaged, and whose checksums are right."""
+def _with_pickle(data: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Returns a file of torch whose pickle is changed, and whose checksums are right."""
     buffer = io.BytesIO()
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as former, zipfile.ZipFile(buffer, "w") as archive:
-            for name in former.namelist():
-                content = former.read(name)
-                archive.writestr(name, damaged(content, rng) if name.endswith("data.pkl") else content)
-    except zipfile.BadZipFile:  # the format before
-        return damaged(data, rng)
+    with zipfile.ZipFile(io.BytesIO(data)) as former, zipfile.ZipFile(buffer, "w") as archive:
+        for name in former.namelist():
+            content = former.read(name)
+            archive.writestr(name, change(content) if name.endswith("data.pkl") else content)
     return buffer.getvalue()
 
 
@@ -171,7 +168,8 @@ def _make(rng: random.Random) -> bytes:
     except (RuntimeError, TypeError, RecursionError, AttributeError, ValueError, pickle.PicklingError):
         data = _saved([], rng)
     if way >= 0.75:
-        data = _damaged_pickle(data, rng)
+        is_zip = data.startswith(b"PK")  # else it has torch's earlier format
+        data = _with_pickle(data, lambda content: damaged(content, rng)) if is_zip else damaged(data, rng)
     elif way >= 0.5:
         data = damaged(data, rng)
     return kind.encode() + _SEPARATOR + data
@@ -224,10 +222,11 @@ def _doubling() -> bytes:
 
 def _nested_keys() -> bytes:
     """Returns a model file with a key of nested tuples, whose hash takes time that doubles with each level."""
-    key: Any = ()
-    for _ in range(40):
-        key = (key, key)
-    return b"model" + _SEPARATOR + _saved({"format": "seg-model", "format_version": 3, key: 1}, random.Random(0))
+    # by its operations: a dict of Python would need the hash too
+    nested = b")" + b"".join(b"q%ch%c\x86" % (number, number) for number in range(40))
+    return (
+        b"model" + _SEPARATOR + _with_pickle(_saved([], random.Random(0)), lambda _: b"\x80\x02}" + nested + b"K\x01s.")
+    )
 
 
 HARNESS = Harness(_make, _attempt, ".model", {"doubling": _doubling, "nested-keys": _nested_keys})
