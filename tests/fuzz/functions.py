@@ -140,7 +140,8 @@ def _predicted(image: Any, rng: random.Random) -> Any:
     predictor = seg_models.Predictor(
         _NET, metadata=_THREE, preprocessing=Preprocessing(scale=rng.choice((None, 0.5))), device="cpu"
     )
-    return predictor(image).labels
+    found = predictor(image)
+    return [one.labels for one in found] if isinstance(found, list) else found.labels
 
 
 def _weights(counts: Any, rng: random.Random) -> Any:

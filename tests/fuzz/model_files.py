@@ -185,7 +185,8 @@ def _attempt(data: bytes, folder: Path) -> None:
     if kind in (b"plain", b"safetensors"):
         ways.append(lambda: seg_models.create("fuzz_tiny", weights=path, width=3))
     if kind == b"inert":
-        ways += [lambda: foreign_parts(path), lambda: _with_consent(path)]
+        foreign_parts(path)
+        ways.append(lambda: _with_consent(path))
     refusals = []
     for way in ways:
         try:
@@ -225,7 +226,7 @@ def _nested_keys() -> bytes:
     # by its operations: a dict of Python would need the hash too
     nested = b")" + b"".join(b"q%ch%c\x86" % (number, number) for number in range(40))
     return (
-        b"model" + _SEPARATOR + _with_pickle(_saved([], random.Random(0)), lambda _: b"\x80\x02}" + nested + b"K\x01s.")
+        b"model" + _SEPARATOR + _with_pickle(_saved([], random.Random(1)), lambda _: b"\x80\x02}" + nested + b"K\x01s.")
     )
 
 
