@@ -176,10 +176,13 @@ def _make(rng: random.Random) -> bytes:
     return json.dumps([*words, *_BOUNDS.get(called, [])]).encode()
 
 
+_FOLDER = tempfile.TemporaryDirectory(prefix="seg-fuzz-files-")  # removed when the process ends
+
+
 @functools.cache
 def _template() -> Path:
     """Returns a folder with a model, images, a dataset, configs, and files that are none of these."""
-    folder = Path(tempfile.mkdtemp(prefix="seg-fuzz-files-"))
+    folder = Path(_FOLDER.name)
     two = DatasetMetadata("two", ("a", "b"))
     save_model(_tiny(width=3), folder / "model.pt", metadata=two, preprocessing=Preprocessing())
     (folder / "cut.pt").write_bytes((folder / "model.pt").read_bytes()[:-500])

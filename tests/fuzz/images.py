@@ -116,13 +116,13 @@ def _attempt(data: bytes, folder: Path) -> None:
     _read(count_pages, path)
     size = _read(channels_size, path)[0]
     channels = _read(lambda source: read_channels(source, _RGB), path)[0]
-    if image is not None and isinstance(channels, tuple):
+    if image is not None and isinstance(channels, tuple) and isinstance(header, Header):
         pixels, valid = channels
         valid = np.s_[:] if valid is None else valid
         if pixels.shape != image.shape:
             raise Difference(f"read_channels gives {pixels.shape} and read_image {image.shape}")
-        # a TIFF's samples stay as they are, where read_image converts YCbCr and premultiplied colors
-        if path.suffix != ".tif" and not np.array_equal(pixels[valid], image[valid]):
+        # samples of these stay as they are, where read_image converts YCbCr and premultiplied colors
+        if path.suffix not in (".tif", ".jp2") and not np.array_equal(pixels[valid], image[valid]):
             raise Difference("read_channels gives other pixels than read_image")
     if image is not None and isinstance(header, Header):  # what stands behind the pixels may be damaged
         if isinstance(size, tuple) and size != image.shape[:2]:
