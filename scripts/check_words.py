@@ -1,6 +1,7 @@
 """Finds the words that this project does not use, and says what to write in their place.
 
-It reads packages/, docs/, examples/, benchmarks/, README.md and CONTRIBUTING.md: prose, comments, messages and names.
+It reads packages/, docs/, examples/, benchmarks/, README.md, CONTRIBUTING.md and SECURITY.md: prose, comments, messages
+and names.
 It exits with 1 when it finds any.
 """
 
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-PLACES = ("packages", "docs", "examples", "benchmarks", "README.md", "CONTRIBUTING.md")
+PLACES = ("packages", "docs", "examples", "benchmarks", "README.md", "CONTRIBUTING.md", "SECURITY.md")
 SUFFIXES = {".ipynb", ".json", ".md", ".py", ".pyi", ".toml"}
 
 # expression over the lower-case text with names taken apart (`initialised_anew`, `LabelMap`) -> what to write instead.

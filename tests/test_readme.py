@@ -69,7 +69,9 @@ def test_example_runs_as_printed(page, code, workplace):
     exec(compile(code, str(page), "exec"), {"__name__": "__main__"})
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md"], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "benchmarks" / "README.md"], ids=name_of
+)
 def test_relative_links_and_config_paths_exist(page):
     text = page.read_text(encoding="utf-8")
     links = [page.parent / link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
@@ -90,6 +92,11 @@ def test_readme_reads_in_two_minutes_and_begins_with_the_license():
     assert "MIT license" in " ".join(text.splitlines()[:5])
     prose = re.sub(r"^```.*?^```$|^ {4}[^\n]*$|<!--.*?-->|\]\([^)]*\)", "", text, flags=re.M | re.S)
     assert len(prose.split()) <= 700
+
+
+def test_readme_says_where_it_was_never_run():
+    text = " ".join(PAGES[0].read_text(encoding="utf-8").split())
+    assert "It was never run on Windows, macOS, or Apple's GPUs (MPS)." in text
 
 
 def test_figure_of_the_readme_is_a_small_file():

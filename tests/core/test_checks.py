@@ -43,3 +43,5 @@ def test_check_integer_error_names_argument_bound_and_value(value):
     with pytest.raises(InvalidArgumentError) as raised:
         check_integer("batch_size", value)
     assert str(raised.value) == f"batch_size must be an integer >= 1, got {value!r}"
+    with pytest.raises(InvalidArgumentError, match="batch_size must be an integer from 1 to 3, got 4"):
+        check_integer("batch_size", 4, maximum=3)

@@ -4,6 +4,7 @@ import io
 import pickle
 import re
 import threading
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -412,3 +413,17 @@ def test_page_that_cannot_be_read_is_an_error_after_those_before_it():
         next(pages)
     with pytest.raises(CorruptFileError):
         list(read_pages(data[: len(data) // 2]))
+
+
+def test_a_chunk_that_claims_gigabytes_takes_none(tmp_path):
+    path = tmp_path / "x.png"
+    data = io.BytesIO()
+    Image.new("RGB", (9, 6)).save(data, "PNG")
+    path.write_bytes(data.getvalue()[:-12] + b"\xff\xff\xff\xf0teXt" + b"short")
+    tracemalloc.start()
+    try:
+        with pytest.raises(CorruptFileError, match="cannot be read"):
+            read_header(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()

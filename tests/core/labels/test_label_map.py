@@ -174,3 +174,9 @@ def test_equality_hash_repr_and_pickle():
 def test_init_wrong_argument_is_named(arguments, words):
     with pytest.raises(InvalidArgumentError, match=words):
         LabelMap(**arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+def test_tensors_without_integers_are_refused(dtype):
+    with pytest.raises(InvalidArgumentError, match=f"integer ids, got a tensor of {dtype}; convert it"):
+        LabelMap({0: 1})(torch.zeros(2, 2, dtype=dtype))

@@ -259,3 +259,9 @@ def test_describe_schemes_has_the_formula_of_each_and_a_meaning_of_each_option()
     assert [(option.name, option.default) for option in described["enet"][1]] == [("c", 1.02)]
     with pytest.raises(UnknownNameError, match=f"Known: {', '.join(described)}"):
         class_weights([1], "other")
+
+
+@pytest.mark.parametrize("num_classes", [0, -1, 10**9, 2.0])
+def test_number_of_classes_that_no_label_map_has(num_classes):
+    with pytest.raises(InvalidArgumentError, match="num_classes must be an integer from 1 to 65535"):
+        count_pixels(Masks(*MASKS), num_classes=num_classes)

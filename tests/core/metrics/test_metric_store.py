@@ -234,7 +234,8 @@ def test_store_results_wrong_shapes_and_types_are_named():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ({"num_classes": 0}, "num_classes must be from 1 to 65535, got 0"),
+        ({"num_classes": 10**9}, "num_classes must be from 1 to 65535, got 1000000000"),
         ({"num_classes": 3, "ignore_index": 0}, r"ignore_index 0 is a class id \(0 to 2\)"),
         ({"num_classes": 3, "absent": "no"}, "absent must be one of"),
     ],

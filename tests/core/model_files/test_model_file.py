@@ -643,3 +643,20 @@ def test_load_model_other_shapes_do_not_fit(tmp_path):
     edit(path, arguments={"num_classes": 2, "width": 1})
     with pytest.raises(CorruptFileError, match="does not fit tiny as built by the installed packages"):
         load_model(path)
+
+
+@pytest.mark.parametrize("place", ["arguments", "metrics", "surplus"])
+def test_tensors_that_repeat_a_number_a_billion_times_are_not_hashed(tmp_path, place):
+    path = save(tmp_path / "model.pt")
+    content = torch.load(path, weights_only=True)
+    content[place] = {"x": [torch.zeros(1).expand(10**6)] * 100}
+    torch.save(content, path)
+    with pytest.raises(CorruptFileError, match="is damaged|cannot be read|must be|asks for"):
+        load_model(path)
+    with pytest.raises(TypeError, match="show 4000000.. bytes of .*, far more than weights do"):
+        digest_of({"x": content[place]})
+
+
+def test_tied_weights_have_a_digest():
+    weight = torch.rand(1000)
+    assert digest_of({"state_dict": {str(number): weight for number in range(5)}})

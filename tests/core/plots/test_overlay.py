@@ -196,3 +196,8 @@ def test_figures_show_images_of_other_channels():
         np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), shown)
     figure = draw_overlay(image, labels, METADATA, 0, channels=BANDS)
     np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), shown)
+
+
+def test_labels_of_bfloat16_are_refused():
+    with pytest.raises(InvalidArgumentError, match="labels must be integers, got torch.bfloat16"):
+        colorize(torch.zeros(2, 2, dtype=torch.bfloat16), METADATA)

@@ -320,3 +320,23 @@ def test_integers_that_float32_does_not_hold_are_refused():
     assert int(as_image_tensor(exact, channels).max()) == 2**24 + 2
     with pytest.raises(InvalidArgumentError, match="float32, as which it is read, does not hold exactly"):
         as_image_tensor(exact + 1, channels)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (np.zeros((3, 4, 4), np.uint8), "images must be a tensor, got ndarray; SegmentationTransform and Predictor"),
+        (torch.zeros(4, 4, 4), r"images must be \(3, H, W\) or \(N, 3, H, W\), got shape \(4, 4, 4\)"),
+        (torch.zeros(4), r"got shape \(4,\)"),
+        # which was taken for values in 0 to 1
+        (
+            torch.zeros(3, 4, 4, dtype=torch.int64),
+            "images must be uint8 in 0 to 255 or float in 0 to 1, got torch.int64",
+        ),
+        (torch.zeros(3, 4, 4, dtype=torch.uint16), "got torch.uint16"),
+        (torch.zeros(3, 4, 4, dtype=torch.complex64), "got torch.complex64"),
+    ],
+)
+def test_normalize_refuses_what_has_no_range(images, words):
+    with pytest.raises(InvalidArgumentError, match=words):
+        Preprocessing().normalize(images)

@@ -393,6 +393,8 @@ def test_losses_of_outputs_are_accepted(pidnet):
             ["criterion.outputs.boundary.params.widht=2"],
             "criterion.outputs.boundary.params.widht = 2: BoundaryLoss has no such parameter. Did you mean 'width'",
         ),
+        # an output that is called as a key of its section is
+        (["criterion.outputs.params.wieght=2"], "criterion.outputs.params.wieght = 2: unknown key. Did you mean"),
         (["criterion.outputs.boundary.wieght=2"], "criterion.outputs.boundary.wieght = 2: unknown key. Did you mean"),
         (["criterion.outputs.aux={params = {gamma = 1}}"], "criterion.outputs.aux: params need a loss"),
         (["criterion.outputs.boundary.weight=-1"], "criterion.outputs.boundary.weight = -1: must be greater than"),

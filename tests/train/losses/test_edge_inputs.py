@@ -203,3 +203,9 @@ def test_cuda_batch_without_pixels_gives_0_with_a_graph(name):
         logits, target = (tensor.detach().cuda() for tensor in empty_batch(shape))
         logits.requires_grad_()
         assert_zero_with_graph(make(name, weight=WEIGHT).cuda()(logits, target), logits)
+
+
+def test_weight_is_an_array_of_any_layout():
+    weight = np.array([1.0, 2.0, 3.0])
+    for given in (weight[::-1].copy()[::-1], weight.astype(">f8"), np.repeat(weight, 2)[::2]):
+        assert CrossEntropyLoss(weight=given).weight.tolist() == weight.tolist()

@@ -109,3 +109,9 @@ class TestBoth:
 def test_width_must_be_even(width):
     with pytest.raises(InvalidArgumentError, match="width must be an even number of pixels, at least 2, got "):
         boundary_targets(torch.zeros(1, 4, 4, dtype=torch.int64), width)
+
+
+@pytest.mark.parametrize("targets", [boundary_targets, detail_targets])
+def test_masks_that_are_no_tensor_are_refused(targets):
+    with pytest.raises(InvalidArgumentError, match="masks must be a tensor, got ndarray; pass a tensor"):
+        targets(np.zeros((1, 4, 4), np.uint8))

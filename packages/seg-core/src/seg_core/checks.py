@@ -5,7 +5,10 @@ from typing import TypeGuard
 
 from seg_core.errors import InvalidArgumentError
 
-__all__ = ["check_integer", "is_integer", "is_number"]
+__all__ = ["MAX_CLASSES", "check_integer", "is_integer", "is_number"]
+
+MAX_CLASSES = 65535
+"""Number of classes that a label map can hold beside the ignored value: its ids have 16 bits."""
 
 
 def is_integer(value: object, minimum: int | None = None) -> TypeGuard[int]:
@@ -26,17 +29,19 @@ def is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
-def check_integer(argument: str, value: object, minimum: int = 1) -> int:
-    """Returns `value` if it is an integer of at least `minimum`.
+def check_integer(argument: str, value: object, minimum: int = 1, maximum: int | None = None) -> int:
+    """Returns `value` if it is an integer of at least `minimum`, and at most `maximum`.
 
     Args:
         argument: name of the argument, for the message.
         value: the value to check.
         minimum: smallest value that is allowed.
+        maximum: largest value that is allowed; None for any.
 
     Raises:
         InvalidArgumentError: if it is not such an integer; a bool is rejected.
     """
-    if not is_integer(value, minimum):
-        raise InvalidArgumentError(f"{argument} must be an integer >= {minimum}, got {value!r}")
+    if not is_integer(value, minimum) or (maximum is not None and value > maximum):
+        allowed = f">= {minimum}" if maximum is None else f"from {minimum} to {maximum}"
+        raise InvalidArgumentError(f"{argument} must be an integer {allowed}, got {value!r}")
     return value

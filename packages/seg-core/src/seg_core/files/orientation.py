@@ -123,6 +123,7 @@ def xmp_orientation(text: Any) -> int | None:
 
 def without_pixels(file: IO[bytes]) -> io.BytesIO:
     """Returns a PNG without its pixels, so that Pillow reads the chunks after them without decoding."""
+    size = file.seek(0, os.SEEK_END)
     file.seek(0)
     chunks = io.BytesIO()
     chunks.write(file.read(8))
@@ -131,7 +132,8 @@ def without_pixels(file: IO[bytes]) -> io.BytesIO:
         if head[4:] in (b"IDAT", b"fdAT"):
             file.seek(length, os.SEEK_CUR)
         else:
-            chunks.write(head + file.read(length))
+            # a damaged length may be 4 GB, which would be allocated before anything is read
+            chunks.write(head + file.read(min(length, size)))
     chunks.seek(0)
     return chunks
 

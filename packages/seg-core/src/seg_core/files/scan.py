@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from seg_core.checks import MAX_CLASSES, check_integer
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, nearest
 from seg_core.files.mask_sources import MaskFile, MaskFiles, MaskSamples, MaskSource, OnProgress, files_of, plane_and_id
 from seg_core.files.scan_cache import MaskSummary, cache_folder
@@ -113,7 +114,8 @@ def scan_dataset(
         progress: called after each mask.
 
     Raises:
-        InvalidArgumentError: if `check` is not allowed, the number of classes is not known, or a sample has no mask.
+        InvalidArgumentError: if `check` is not allowed, the number of classes is not known or not from 1 to 65535, or
+            a sample has no mask.
         UserError: if a mask cannot be read.
     """
     if check not in CHECKS:
@@ -123,6 +125,7 @@ def scan_dataset(
         if metadata is None:
             raise InvalidArgumentError("num_classes must be given, since the dataset has no metadata")
         num_classes = metadata.num_classes
+    check_integer("num_classes", num_classes, maximum=MAX_CLASSES)
     if ignore_index is None:
         ignore_index = 255 if metadata is None else metadata.ignore_index
     task = MULTICLASS if metadata is None else metadata.task

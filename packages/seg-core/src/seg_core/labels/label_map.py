@@ -122,6 +122,11 @@ class LabelMap:
         if hasattr(mask, "detach") and hasattr(mask, "as_subclass"):
             import torch
 
+            if mask.is_floating_point() or mask.is_complex():  # bfloat16 has no array
+                raise InvalidArgumentError(
+                    f"mask must hold integer ids, got a tensor of {mask.dtype}; convert it, as with "
+                    "mask.to(torch.uint8), if all values are whole ids"
+                )
             result = self._map_array(mask.detach().cpu().numpy())
             if result.dtype != np.uint8:
                 result = result.astype(np.int32)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seg_core.arrays import tensor_of_array
 from seg_core.errors import InvalidArgumentError, UnknownNameError, nearest
 from seg_core.files.scan import DatasetScan, scan_dataset
 from seg_core.spec import Option, check_params, documented_options
@@ -116,7 +117,7 @@ def class_weights(source: Any, scheme: str = "enet", **options: Any) -> Tensor:
     if isinstance(source, PixelCounts):
         pixels, image_pixels = source.pixels, source.image_pixels
     elif _is_plain_counts(source):
-        pixels, image_pixels = source if isinstance(source, Tensor) else torch.tensor(source), None
+        pixels, image_pixels = _as_tensor(source), None
     elif isinstance(source, Tensor | np.ndarray | str) or not hasattr(source, "__len__"):
         shape = f" of shape {tuple(source.shape)}" if isinstance(source, Tensor | np.ndarray) else f" {source!r}"
         raise InvalidArgumentError(
@@ -240,7 +241,15 @@ _SCHEMES: dict[str, Callable[..., Tensor]] = {
 }
 
 
+def _as_tensor(counts: Tensor | np.ndarray[Any, Any] | Sequence[Any]) -> Tensor:
+    if isinstance(counts, Tensor):
+        return counts
+    return tensor_of_array(counts).clone() if isinstance(counts, np.ndarray) else torch.tensor(counts)
+
+
 def _is_plain_counts(source: Any) -> bool:
-    if isinstance(source, Tensor | np.ndarray):
-        return source.ndim == 1
+    if isinstance(source, np.ndarray):
+        return source.ndim == 1 and source.dtype.kind in "biuf"
+    if isinstance(source, Tensor):
+        return source.ndim == 1 and not source.is_complex()
     return isinstance(source, Sequence) and bool(source) and all(isinstance(n, numbers.Real) for n in source)

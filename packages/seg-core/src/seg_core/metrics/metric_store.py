@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from seg_core.arrays import tensor_of_array
+from seg_core.checks import MAX_CLASSES
 from seg_core.errors import InvalidArgumentError, LabelOutOfRangeError, list_ids
 from seg_core.labels.tasks import BINARY, MULTICLASS, check_task
 from seg_core.metrics.argmax import logit_thresholds
@@ -56,8 +58,8 @@ class MetricStore:
     def __init__(
         self, num_classes: int, ignore_index: int = 255, absent: AbsentPolicy = "skip", task: str = MULTICLASS
     ) -> None:
-        if num_classes < 1:
-            raise InvalidArgumentError(f"num_classes must be at least 1, got {num_classes}")
+        if not 1 <= num_classes <= MAX_CLASSES:
+            raise InvalidArgumentError(f"num_classes must be from 1 to {MAX_CLASSES}, got {num_classes}")
         if check_task(task) == BINARY and num_classes != 1:
             raise InvalidArgumentError(f"num_classes must be 1 for a binary task, the object, got {num_classes}")
         if task != MULTICLASS and ignore_index in (0, 1):
@@ -320,7 +322,12 @@ class MetricStore:
             self._planes_on_devices[truth.device] = found
 
     def _checked_scores(self, scores: Tensor | npt.NDArray[Any], pred: Tensor) -> Tensor:
-        values = torch.as_tensor(scores).detach().as_subclass(Tensor)
+        is_array = isinstance(scores, np.ndarray) and scores.dtype.kind in "biuf"
+        values = tensor_of_array(scores) if is_array else scores  # type: ignore[arg-type]  # mypy forgets what was asked
+        if not isinstance(values, Tensor):
+            kind = f"an array of {values.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+            raise InvalidArgumentError(f"scores must be a tensor or an array of probabilities, got {kind}")
+        values = values.detach().as_subclass(Tensor)
         if not values.is_floating_point() or values.shape != pred.shape:
             raise InvalidArgumentError(
                 f"scores must be probabilities of the shape of preds, {tuple(pred.shape)}, got {values.dtype} of shape "

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from seg_core.arrays import tensor_of_array
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.tasks import BINARY, MULTICLASS, MULTILABEL
 
@@ -35,10 +36,7 @@ def as_integers(side: str, labels: Tensor | npt.NDArray[Any], task: str) -> Tens
     if isinstance(labels, np.ndarray):
         if labels.dtype.kind not in "uib":
             raise InvalidArgumentError(f"{side} must hold integers, got an array of {labels.dtype}; {advice}")
-        native = labels.dtype.newbyteorder("=")
-        # torch cannot share read-only memory (such as PIL's) or negative strides
-        shareable = labels.flags.writeable and labels.flags.c_contiguous and labels.dtype == native
-        tensor = torch.from_numpy(labels if shareable else np.array(labels, dtype=native, order="C"))
+        tensor = tensor_of_array(labels)
     elif isinstance(labels, Tensor):
         if labels.is_floating_point() or labels.is_complex():
             raise InvalidArgumentError(f"{side} must hold integers, got a tensor of {labels.dtype}; {advice}")

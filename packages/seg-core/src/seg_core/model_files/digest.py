@@ -5,13 +5,18 @@ encoding. The digest does not depend on how the file is packed.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 __all__ = ["digest_of", "encode", "plain"]
+
+# A view repeats one number a million times, and a list a view a thousand times: the values to hash may be so many times
+# those that are stored, beyond these bytes. Tied weights of a network are hashed twice.
+_MOST_TIMES = 8
+_FREE = 2**26
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
@@ -20,11 +25,32 @@ def digest_of(content: Mapping[str, Any]) -> str:
     Tensors enter with dtype, shape and bytes; contiguous ones are not copied.
 
     Raises:
-        TypeError: if it holds anything else.
+        TypeError: if it holds anything else, or tensors that repeat a few stored numbers over and over.
     """
+    stored, total = {}, 0
+    for tensor in _tensors_in(content):
+        storage = tensor.untyped_storage()
+        stored[storage.data_ptr()] = storage.nbytes()
+        total += tensor.nbytes
+    if total > _MOST_TIMES * sum(stored.values()) + _FREE:
+        raise TypeError(
+            f"its tensors show {total} bytes of {sum(stored.values())} that are stored, far more than weights do"
+        )
     found = hashlib.sha256()
     _encode(content, found.update)
     return found.hexdigest()
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    """Yields the tensors in a value, as often as they are in it."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _tensors_in(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _tensors_in(inner)
 
 
 def encode(value: Any) -> bytes:

@@ -222,7 +222,13 @@ def _shown(plane: Tensor, ends: tuple[float, float]) -> Tensor:
 
 
 def label_ids(labels: Labels) -> npt.NDArray[Any]:
-    """Returns class ids as an array, on the CPU."""
+    """Returns class ids as an array, on the CPU.
+
+    Raises:
+        InvalidArgumentError: if they are a tensor of bfloat16, which has no array.
+    """
+    if isinstance(labels, Tensor) and labels.dtype == torch.bfloat16:
+        raise InvalidArgumentError(f"labels must be integers, got {labels.dtype}; convert them first")
     return labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
 
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from seg_core.arrays import tensor_of_array
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.tasks import MULTICLASS, MULTILABEL
@@ -145,7 +146,7 @@ def checked_mask(mask: MaskLike, task: str = MULTICLASS) -> Image.Image | Tensor
     if isinstance(mask, np.ndarray):
         if mask.dtype != bool and not np.issubdtype(mask.dtype, np.integer):
             raise InvalidArgumentError(f"mask must have an integer type, got {mask.dtype}; convert it first")
-        tensor = _from_array(mask)
+        tensor = tensor_of_array(mask)
     elif isinstance(mask, Tensor):
         tensor = mask.as_subclass(Tensor)
         if tensor.is_floating_point() or tensor.is_complex():
@@ -173,17 +174,10 @@ def crop_mask(mask: Image.Image | Tensor, rows: Span, columns: Span) -> Tensor:
     if isinstance(mask, Image.Image):
         if (width, height) != mask.size:
             mask = mask.crop((left, top, left + width, top + height))
-        part = _from_array(np.array(mask))
+        part = tensor_of_array(np.array(mask))
     else:
         part = mask[..., top : top + height, left : left + width]
     return part.to(torch.uint8) if part.dtype == torch.bool else part
-
-
-def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
-    """Returns an integer array as a tensor, which shares its memory where torch can."""
-    if not array.flags.writeable or any(stride < 0 for stride in array.strides) or not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
-    return torch.from_numpy(array)
 
 
 def nearest_pixels(part: Tensor, rows: Span, columns: Span) -> Tensor:

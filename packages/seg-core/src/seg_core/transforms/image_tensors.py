@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from seg_core.arrays import tensor_of_array
 from seg_core.errors import InvalidArgumentError, InvalidTypeError
 from seg_core.files.opening import file_errors
 from seg_core.files.rgb import to_rgb
@@ -54,7 +55,7 @@ def as_image_tensor(
             image = image[:, :, None]
         if image.ndim != 3 or image.shape[-1] != channels.count:
             raise InvalidArgumentError(_other_channels(image.shape, channels, "(H, W, C)", image.ndim == 3))
-        tensor = _tensor_of_array(_image_type(image)).permute(2, 0, 1)
+        tensor = tensor_of_array(_image_type(image)).permute(2, 0, 1)
     elif isinstance(image, Tensor):
         tensor = image.detach().as_subclass(Tensor)
         if tensor.ndim not in (3, 4) or tensor.shape[-3] != channels.count:
@@ -113,7 +114,7 @@ def as_rgb_tensor(
             )
         if not (image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)):
             raise InvalidArgumentError(_wrong_type(image.dtype))
-        tensor = _tensor_of_array(image).permute(2, 0, 1)
+        tensor = tensor_of_array(image).permute(2, 0, 1)
     elif isinstance(image, Tensor):
         tensor = image.detach().as_subclass(Tensor)
         if tensor.ndim in (3, 4) and tensor.shape[-3] == 4:
@@ -213,18 +214,6 @@ def _image_type(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             "divide the values, or subtract an offset"
         )
     return converted
-
-
-def _tensor_of_array(image: np.ndarray[Any, Any]) -> Tensor:
-    """Returns an array as a tensor, which shares its memory where torch can."""
-    if image.dtype.itemsize > 8:  # long double, which torch does not know
-        image = image.astype(np.float64)
-    # torch rejects other byte orders, negative strides (flipped views) and those of a field of a record, and warns
-    # about read-only memory
-    image = image.astype(image.dtype.newbyteorder("="), copy=False)
-    if not image.flags.writeable or any(stride < 0 or stride % image.itemsize for stride in image.strides):
-        image = image.copy()
-    return torch.from_numpy(image)
 
 
 def _pil_array(image: Image.Image, channels: ImageChannels) -> np.ndarray[Any, Any]:

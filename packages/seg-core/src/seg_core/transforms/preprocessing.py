@@ -276,7 +276,11 @@ def normalize(
 
     Returns:
         `out`, or the new tensor.
+
+    Raises:
+        InvalidArgumentError: if `images` is no tensor of this kind.
     """
+    _check_values(images, channels)
     lows, widths = value_scale(images.dtype, channels)
     factors = [1 / (width * s) for width, s in zip(widths, std, strict=True)]
     offsets = [m / s + low * f for low, m, s, f in zip(lows, mean, std, factors, strict=True)]
@@ -289,6 +293,21 @@ def normalize(
         innermost.flatten(-2).mul_(factor.repeat(width)).sub_(offset.repeat(width))
         return floats
     return floats.mul_(factor[:, None, None]).sub_(offset[:, None, None])
+
+
+def _check_values(images: Tensor, channels: ImageChannels) -> None:
+    """Raises InvalidArgumentError if `images` are not values that `normalize` takes."""
+    if not isinstance(images, Tensor):
+        raise InvalidArgumentError(
+            f"images must be a tensor, got {type(images).__name__}; SegmentationTransform and Predictor convert images"
+        )
+    if images.ndim not in (3, 4) or images.shape[-3] != channels.count:
+        axes = f"({channels.count}, H, W) or (N, {channels.count}, H, W)"
+        raise InvalidArgumentError(f"images must be {axes}, got shape {tuple(images.shape)}")
+    is_known = images.dtype == torch.uint8 or (images.dtype == torch.uint16 and not channels.is_rgb8)
+    if not (is_known or images.is_floating_point()):
+        allowed = "uint8 in 0 to 255 or float in 0 to 1" if channels.is_rgb8 else "uint8, uint16 or float"
+        raise InvalidArgumentError(f"images must be {allowed}, got {images.dtype}; convert them first")
 
 
 def value_scale(dtype: torch.dtype, channels: ImageChannels) -> tuple[list[float], list[float]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from seg_core.checks import check_integer
+from seg_core.checks import MAX_CLASSES, check_integer
 from seg_core.errors import DatasetNotFoundError, InvalidArgumentError, UnknownNameError, UsageError, UserError, nearest
 from seg_core.labels.metadata import DatasetMetadata
 from seg_core.registry import DATASETS
@@ -103,7 +103,7 @@ def _classes(classes: Metadata | None, num_classes: int | None, ignore_index: in
     if ignore_index is not None:
         check_integer("ignore_index", ignore_index, 0)
     if num_classes is not None:
-        check_integer("num_classes", num_classes)
+        check_integer("num_classes", num_classes, maximum=MAX_CLASSES)
         if classes is not None:
             raise InvalidArgumentError("classes and num_classes both say which classes there are; give one of them")
         labels = tuple(f"class_{index}" for index in range(num_classes))

@@ -420,8 +420,9 @@ def _suggestion(location: list[str], value: object) -> str:
         return f" {advice[0].upper()}{advice[1:]}"
     section: Any = TrainConfig
     for part in location[:-1]:
-        if part in section.model_fields:  # others are names that the user chooses, such as outputs
-            section = section_class(section.model_fields[part].annotation)
+        # others are names that the user chooses, such as those of outputs, which may be called as a key is
+        field = section.model_fields.get(part)
+        section = (None if field is None else section_class(field.annotation)) or section
     prefix = ".".join([*location[:-1], ""])
     siblings = [prefix + name for name in section.model_fields]
     hint = nearest(".".join(location), siblings, limit=1)

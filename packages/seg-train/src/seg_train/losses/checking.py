@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seg_core.arrays import tensor_of_array
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.tasks import TASKS, check_task
 from seg_train.losses.inputs import widened
@@ -88,7 +89,8 @@ def checked_weight(weight: object, name: str = "weight") -> Tensor:
         raise InvalidArgumentError(f"{name} must hold one number per class, got {weight!r}; write task={weight!r}")
     try:
         # A copy, so that later changes of the argument do not change the loss.
-        given = torch.as_tensor(weight).detach().clone()
+        given = tensor_of_array(weight) if isinstance(weight, np.ndarray) else torch.as_tensor(weight)
+        given = given.detach().clone()
     except (TypeError, ValueError, RuntimeError, OverflowError):  # all of these, depending on what torch is given
         given = None
     if given is None or given.dtype == torch.bool or given.is_complex() or _holds_bools(weight):

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seg_core.checks import is_integer
-from seg_core.errors import InvalidArgumentError
+from seg_core.errors import InvalidArgumentError, InvalidTypeError
 from seg_train.losses.inputs import has_integers, split_ignored
 
 __all__ = ["boundary_targets", "detail_targets"]
@@ -87,6 +87,10 @@ def detail_targets(masks: Tensor, ignore_index: int = 255) -> Tensor:
 
 def _labels(masks: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
     """Returns the class ids as float32 and the mask of valid pixels, both (N, 1, H, W)."""
+    if not isinstance(masks, Tensor):
+        raise InvalidTypeError(
+            f"masks must be a tensor, got {type(masks).__name__}; pass a tensor, as of torch.as_tensor(masks)"
+        )
     if not has_integers(masks):
         raise InvalidArgumentError(f"masks must hold class ids of an integer type, got {masks.dtype}")
     if masks.ndim < 2:
