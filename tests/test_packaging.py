@@ -82,8 +82,8 @@ def test_the_arrow_check_finds_a_sideways_import_in_a_function():
 # and for type checkers alone count; names in strings, which the registry imports on use, do not.
 ROOMS = {
     "seg_core": (
-        "errors checks arrays text parsing lazy catalog own_code registry randomness modes workers spec device versions "
-        "progress html command labels interfaces files transforms metrics model_files plots"
+        "errors checks arrays text parsing lazy catalog own_code registry randomness modes workers spec device "
+        "versions progress html command labels interfaces files transforms metrics model_files plots"
     ),
     "seg_models": (
         "published catalog layers pretrained backbones other_names factory builders networks inference exporting speed "
