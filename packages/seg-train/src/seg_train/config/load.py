@@ -17,6 +17,7 @@ from seg_train.config.check import find_problems
 from seg_train.config.files import Tables, read_tables, with_format
 from seg_train.config.migrate import former_key
 from seg_train.config.other_names import advice_on_key, advice_on_value
+from seg_train.config.pixseg_keys import advice_on_pixseg, named_as_here
 from seg_train.config.own_code import import_own_code
 from seg_train.config.schema import TrainConfig, all_keys, flatten, section_class
 from seg_train.config.toml_advice import quoted
@@ -268,7 +269,10 @@ def _validate(tables: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
         config = TrainConfig.model_validate(tables)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        found = find_problems(_sound_sections(tables, error))
+        here = named_as_here(tables)
+        if here != tables:  # the advice names these keys, so they are not missing
+            details = [item for item in details if item["type"] != "missing" or not _has(here, item["loc"])]
+        found = find_problems(_sound_sections(here, error))
         # A section that is invalid as a whole is not checked further: its error is already reported.
         sections = {".".join(map(str, item["loc"][:-1])) for item in details}
         # Nor is a key missing that was removed because its value is not allowed.
@@ -277,6 +281,15 @@ def _validate(tables: dict[str, Any]) -> tuple[TrainConfig | None, list[str]]:
         return None, [_describe(dict(item)) for item in details] + found
     problems = find_problems({name: getattr(config, name) for name in TrainConfig.model_fields})
     return (None if problems else config), problems
+
+
+def _has(tables: dict[str, Any], location: tuple[int | str, ...]) -> bool:
+    table: Any = tables
+    for part in location:
+        if not isinstance(table, dict) or part not in table:
+            return False
+        table = table[part]
+    return True
 
 
 def _sound_sections(tables: dict[str, Any], error: ValidationError) -> dict[str, Any]:
@@ -345,6 +358,8 @@ def _suggestion(location: list[str], value: object) -> str:
 
     Keys of other toolkits and keys in a wrong place are told before keys that are only spelled similarly.
     """
+    if (advice := advice_on_pixseg(".".join(location), value)) is not None:
+        return f" {advice[0].upper()}{advice[1:]}"
     everywhere = [key for key in all_keys() if key.rpartition(".")[2] == location[-1]]
     if not everywhere and (advice := advice_on_key(location[-1], value)) is not None:
         return f" {advice[0].upper()}{advice[1:]}"
