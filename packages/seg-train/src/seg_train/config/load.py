@@ -17,8 +17,8 @@ from seg_train.config.check import find_problems
 from seg_train.config.files import Tables, read_tables, with_format
 from seg_train.config.migrate import former_key
 from seg_train.config.other_names import advice_on_key, advice_on_value
-from seg_train.config.pixseg_keys import advice_on_pixseg, named_as_here
 from seg_train.config.own_code import import_own_code
+from seg_train.config.pixseg_keys import advice_on_pixseg, named_as_here
 from seg_train.config.schema import TrainConfig, all_keys, flatten, section_class
 from seg_train.config.toml_advice import quoted
 from seg_train.config.unset import NONE, apply_none, is_unsettable, is_unsettable_key
