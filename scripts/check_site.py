@@ -45,9 +45,7 @@ def check(site: Path) -> list[str]:
     said = []
     for path, page in pages.items():
         name = path.relative_to(site).as_posix()
-        for link in page.fetched:
-            if urlsplit(link).netloc:
-                said.append(f"{name}: asks another server: {link}")
+        said += [f"{name}: asks another server: {link}" for link in page.fetched if urlsplit(link).netloc]
         for link in {*page.links, *page.fetched}:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:

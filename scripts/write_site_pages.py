@@ -1,7 +1,7 @@
 """Writes the pages of docs/ that follow from the catalogs: the reference, the model zoo, datasets, and the chart.
 
 `docs/reference/` has one page per room of each package, on which the site's builder puts the docstrings. `docs/zoo.md`,
-`docs/datasets.md` and `docs/images/choice.svg` are made from the catalogs of models and datasets, and so is the table of
+`docs/datasets.md`, `docs/commands.md` and `docs/images/choice.svg` are made from the catalogs, and so is the table of
 docs/howto/choosing.md between its marks.
 """
 
@@ -212,10 +212,11 @@ def _zoo() -> str:
         'predictor = Predictor("pspnet_resnet50", weights="ADE20K")',
         "```",
         "",
-        "- **mIoU** and **TTA** (several scales and flips) are the scores that the source published, in percent. They were "
-        "not measured here; [the protocols](concepts/evaluation.md) of two sources differ.",
+        "- **mIoU** and **TTA** (several scales and flips) are the scores that the source published, in percent. They "
+        "were not measured here; [the protocols](concepts/evaluation.md) of two sources differ.",
         "- **ms** is one 512x1024 image, without auxiliary heads, in float32 on two cores of an AMD EPYC; **MiB** the "
-        "memory beyond the network's own. **params** and **MACs** (one such image) count the auxiliary heads that the file has. Other machines order networks differently: `seg benchmark MODEL --size HxW`.",
+        "memory beyond the network's own. **params** and **MACs** (one such image) count the auxiliary heads that the "
+        "file has. Other machines order networks differently: `seg benchmark MODEL --size HxW`.",
         "- The [variant](concepts/variants.md) is the architecture that the file needs; it is chosen by itself.",
         "- Licenses are those of the files; the datasets have their own.",
         "",
@@ -312,7 +313,7 @@ def _chart(rows: list[dict[str, Any]]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         'font-family="sans-serif" font-size="13">',
-        "<title>Published mIoU on Cityscapes and latency on two CPU cores; the area is the number of parameters</title>",
+        "<title>Published mIoU on Cityscapes, latency on two CPU cores; the area is the number of parameters</title>",
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" rx="8" fill="#ffffff"/>',
     ]
     for score in range(65, 81, 5):
@@ -340,7 +341,7 @@ def _chart(rows: list[dict[str, Any]]) -> str:
             f'<circle cx="{x(row["ms"]):.1f}" cy="{y(row["miou"]):.1f}" r="{max(radius, 3):.1f}" fill="{color}" '
             f'fill-opacity="0.35" stroke="{color}"><title>{escape(label)}</title></circle>'
         )
-    above = True  # labels of neighbors alternate, so that they do not cover each other
+    above = False  # labels of neighbors alternate, so that they do not cover each other
     for row in rows:
         if row["model"] in front:
             shift = max(2.4 * math.sqrt(row["params"] / 1e6), 3) + (6 if above else 15)
@@ -388,10 +389,10 @@ def _datasets() -> str:
         "# Datasets",
         "",
         _WRITTEN,
-        "`get_dataset(NAME, root, split=...)` reads the official layout of a dataset; `seg datasets show NAME` prints the "
-        "folders that it expects, and `seg datasets fake NAME DIR` writes a small invented tree of the same names, to try "
-        "things on. The files of most datasets must be downloaded by you, since their licenses ask for an agreement; "
-        "those with a yes under *download* are fetched by `download=True` or `seg datasets download NAME DIR`.",
+        "`get_dataset(NAME, root, split=...)` reads the official layout of a dataset; `seg datasets show NAME` prints "
+        "the folders that it expects, and `seg datasets fake NAME DIR` writes a small invented tree of the same names, "
+        "to try things on. The files of most datasets must be downloaded by you, since their licenses ask for an "
+        "agreement; those with a yes under *download* are fetched by `download=True` or `seg datasets download NAME DIR`.",
         "",
         "| dataset | classes | what | splits | download |",
         "|---|---:|---|---|---|",

@@ -121,7 +121,8 @@ def run_commands(page, block, folder):
 
 
 def test_block_parser_reads_titles_reasons_and_indentation():
-    text = '- a\n\n    <!-- not run: needs a GPU -->\n    ```sh\n    a\n      b\n    ```\n\n```toml title="x.toml"\nc = 1\n```\n'
+    text = "- a\n\n    <!-- not run: needs a GPU -->\n    ```sh\n    a\n      b\n    ```\n\n"
+    text += '```toml title="x.toml"\nc = 1\n```\n'
     shell, config = find_blocks(text)
     assert (shell.language, shell.code, shell.not_run, shell.runs) == ("sh", "a\n  b\n", "needs a GPU", False)
     assert (config.title, config.line, config.runs) == ("x.toml", 10, False)
