@@ -392,7 +392,8 @@ def _datasets() -> str:
         "`get_dataset(NAME, root, split=...)` reads the official layout of a dataset; `seg datasets show NAME` prints "
         "the folders that it expects, and `seg datasets fake NAME DIR` writes a small invented tree of the same names, "
         "to try things on. The files of most datasets must be downloaded by you, since their licenses ask for an "
-        "agreement; those with a yes under *download* are fetched by `download=True` or `seg datasets download NAME DIR`.",
+        "agreement; those with a yes under *download* are fetched by `download=True`, or by "
+        "`seg datasets download NAME DIR`.",
         "",
         "| dataset | classes | what | splits | download |",
         "|---|---:|---|---|---|",
