@@ -115,7 +115,7 @@ def run_commands(page, block, folder):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
     )
     assert done.returncode == 0, f"{name_of(page)}, line {block.line}:\n{script}\n{done.stdout}\n{done.stderr}"
 
