@@ -20,6 +20,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 # tables of a config in which every key is the user's, or that of what it names
 OPEN = re.compile(r"(.*\.)?params(\..*)?|log\..*|criterion\.outputs\..*|imports|import_paths|extends")
+# names of files, of the former keys that a page tells of, and of attributes in Python
+NO_KEYS = {"model.pt", "model.pt2", "model.onnx", "model.onnx.json", "data.yaml", "data.transform.val.size"}
 # files of other kinds that pages show parts of
 CLASSES = {"labels", "colors", "channels", "ignore_index", "task"}
 
@@ -63,6 +65,20 @@ def test_toml_is_valid_and_its_keys_exist(page):
             continue
         unknown = [key for key in flat(tables) if not OPEN.fullmatch(key) and key not in known_keys()]
         assert not unknown, f"line {block.line}: {unknown}"
+
+
+KEY = re.compile(
+    r"`((?:model|data|criterion|optimizer|lr_scheduler|trainer|evaluation|paths)\.[a-z_]+(?:\.[a-z_]+)*)[` ]"
+)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_keys_of_configs_that_pages_name_exist(page):
+    for number, line in enumerate(without_blocks(page.read_text("utf-8")), 1):
+        # tables of other libraries have their keys in the first column
+        cells = line.split("|")[2:] if line.startswith("|") and page.parent.name == "moving" else [line]
+        for key in KEY.findall("|".join(cells)):
+            assert key in known_keys() | NO_KEYS or OPEN.fullmatch(key), f"line {number}: {key}"
 
 
 def known_keys():
