@@ -94,7 +94,7 @@ def _head() -> list[str]:
         "# Exported models\n",
         "Written by `hatch run export-table`. Each model of the catalog, with random weights and the classes of "
         f"{CLASSES}, was exported for any number of images of any size, and its file run beside the model on three "
-        "images of 96x128, 97x163 and another odd size; see [export.md](export.md). *difference* is the largest "
+        "images of 96x128, 97x163 and another odd size; see [Export](export.md). *difference* is the largest "
         "difference of a logit as a fraction of the image's largest, *labels* the fraction of pixels with the same "
         "label. *from* is the minimum height and width in pixels; smaller images are padded. OpenVINO was tried for "
         f"the first model of each family. Versions: {versions}.\n",

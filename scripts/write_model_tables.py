@@ -106,7 +106,7 @@ def page(results: Path) -> str:
         + '. `create("upernet", backbone="efficientnet_b0")`. Backbones: '
         + ", ".join(f"`{name}`" for name in BACKBONES)
         + ", and with `pip install seg-models[timm]` timm's that take images of any size, as "
-        "`timm:convnext_tiny`: [timm.md](timm.md).\n",
+        "`timm:convnext_tiny`: [timm backbones](timm.md).\n",
         "## Compared with the published figures\n",
         'Size is height x width of the image. "Counted" is a count of the authors\' code, or of a transcription of '
         "it, where the paper has no figure or one that cannot be a count. Where a difference is over 1 %, the "

@@ -311,3 +311,28 @@ def test_figures_draw_names_literally_formulas_and_control_characters_too(labels
     for figure in figures:
         figure.canvas.draw()  # raises for a formula that is none
     assert legend_texts(figures[0])[:2] == [r"\$\frac{\$", r"a\x1b[2J\u202e"]
+
+
+def test_exhibit_figure_takes_the_current_figure_when_none_is_given(tmp_path):
+    plot_running_metrics({"loss": [(0, 1.0)]})
+    figure = plot_confusion_matrix([[3, 1], [0, 2]], ["a", "b"])
+    exhibit_figure(figure, save_to=tmp_path / "given.png")
+    plot_confusion_matrix([[3, 1], [0, 2]], ["a", "b"])
+    exhibit_figure(show=False, save_to=tmp_path / "current.png")
+    assert (tmp_path / "current.png").read_bytes() == (tmp_path / "given.png").read_bytes()
+    with pytest.raises(InvalidArgumentError, match="there is no current figure: pass one, or draw one before"):
+        exhibit_figure(save_to=tmp_path / "again.png")
+
+
+def test_current_figure_is_the_one_of_pyplot_if_that_is_newer(tmp_path):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    older = pyplot.figure(figsize=(1, 1), dpi=50)
+    plot_confusion_matrix([[3, 1], [0, 2]], ["a", "b"])
+    exhibit_figure(save_to=tmp_path / "ours.png")
+    plot_confusion_matrix([[3, 1], [0, 2]], ["a", "b"])
+    newer = pyplot.figure(figsize=(2, 1), dpi=50)
+    exhibit_figure(save_to=tmp_path / "newer.png")
+    assert not pyplot.fignum_exists(newer.number) and pyplot.fignum_exists(older.number)
+    pyplot.close(older)
+    with Image.open(tmp_path / "newer.png") as image, Image.open(tmp_path / "ours.png") as ours:
+        assert image.size == (100, 50) and ours.size != (50, 50)

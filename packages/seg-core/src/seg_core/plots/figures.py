@@ -1,6 +1,6 @@
 """Figures: snapshots and overlays of predictions, confusion matrix, curves.
 
-They are matplotlib `Figure` objects, created without pyplot: no global state changes and nothing needs closing.
+They are matplotlib `Figure` objects, created without pyplot, so that nothing needs closing.
 matplotlib is an extra (`pip install 'seg-core[plot]'`).
 """
 
@@ -21,6 +21,7 @@ from seg_core.errors import InvalidArgumentError
 from seg_core.files.atomic import atomic_path
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.plots.current import current_figure, forget_figure, makes_current
 from seg_core.plots.figure_parts import (
     DPI,
     MAX_NAME,
@@ -47,6 +48,7 @@ _WITHOUT_WINDOWS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")  # ba
 _SCORES = ("iou", "acc", "dice", "f1", "precision", "recall", "score")
 
 
+@makes_current
 def draw_snapshots(
     images: Sequence[ImageLike] | Tensor,
     truths: Sequence[Labels] | Tensor,
@@ -115,6 +117,7 @@ def draw_snapshots(
     return figure
 
 
+@makes_current
 def draw_overlay(
     image: ImageLike,
     labels: Labels,
@@ -154,6 +157,7 @@ def draw_overlay(
     return figure
 
 
+@makes_current
 def plot_confusion_matrix(matrix: npt.ArrayLike | Tensor, labels: Sequence[str], normalize: bool = True) -> "Figure":
     """Returns a figure of a confusion matrix: rows are the ground truth, columns the prediction.
 
@@ -218,6 +222,7 @@ def plot_confusion_matrix(matrix: npt.ArrayLike | Tensor, labels: Sequence[str],
     return figure
 
 
+@makes_current
 def plot_running_metrics(history: Mapping[str, Sequence[tuple[float, float]]]) -> "Figure":
     """Returns a figure with the curves of a run: losses, scores (0 to 1) and everything else in separate panels.
 
@@ -252,21 +257,32 @@ def plot_running_metrics(history: Mapping[str, Sequence[tuple[float, float]]]) -
     return figure
 
 
-def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathLike[str] | None = None) -> None:
+def exhibit_figure(
+    figure: "Figure | None" = None, show: bool = False, save_to: str | os.PathLike[str] | None = None
+) -> None:
     """Shows a figure, writes it to a file, or both; then closes it.
 
     Args:
-        figure: any matplotlib figure.
+        figure: any matplotlib figure; None takes the current one: the last one that this package drew in this thread,
+            or pyplot's current figure if that was made later.
         show: whether to open it in a window (or the notebook) and wait until it is closed.
         save_to: file to write, in the format of its suffix (`.png`, `.pdf`, `.svg`, ...); missing folders are created.
 
     Raises:
-        InvalidArgumentError: if matplotlib cannot write the format, or the format holds no figure of this size.
+        InvalidArgumentError: if there is no current figure, if matplotlib cannot write the format, or if the format
+            holds no figure of this size.
         WriteError: if the file cannot be written.
 
     Warns:
         UserWarning: if matplotlib has no window to show it in, as without a display.
     """
+    if figure is None:
+        figure = current_figure()
+        if figure is None:
+            raise InvalidArgumentError(
+                "figure is None, and there is no current figure: pass one, or draw one before, such as by "
+                "plot_confusion_matrix"
+            )
     if save_to is not None:
         formats = figure.canvas.get_supported_filetypes()
         if Path(save_to).suffix.lower().removeprefix(".") not in formats:
@@ -286,6 +302,7 @@ def exhibit_figure(figure: "Figure", show: bool = False, save_to: str | os.PathL
             temporary.write_bytes(content.getbuffer())
     if show:
         _show(figure)
+    forget_figure(figure)
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:  # pyplot keeps its figures until they are closed
         pyplot.close(figure)

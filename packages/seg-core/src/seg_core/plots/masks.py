@@ -9,6 +9,7 @@ from torch import Tensor
 from seg_core.errors import InvalidArgumentError
 from seg_core.labels.channels import ImageChannels
 from seg_core.labels.metadata import DatasetMetadata
+from seg_core.plots.current import makes_current
 from seg_core.plots.figure_parts import DPI, add_legend, class_patches, figure_class, legend_layout, literal, patch
 from seg_core.plots.overlay import ImageLike, Labels, colorize, has_ignored, image_array, seen_classes
 
@@ -20,6 +21,7 @@ __all__ = ["draw_masks"]
 _MAX_CELL = 2.6  # inches
 
 
+@makes_current
 def draw_masks(
     images: Sequence[ImageLike] | Tensor,
     masks: Sequence[Labels] | Tensor,

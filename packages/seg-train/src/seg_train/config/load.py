@@ -13,16 +13,16 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from seg_core.errors import ConfigError, InvalidTypeError, UserError, nearest
+from seg_core.errors import ConfigError, InvalidTypeError, UserError
 from seg_core.parsing import MAX_DEPTH, parse_toml
 from seg_train.config.check import find_problems
+from seg_train.config.describe import describe_problem
 from seg_train.config.files import Tables, read_tables, with_format
-from seg_train.config.migrate import former_key
-from seg_train.config.other_names import advice_on_key, advice_on_value
 from seg_train.config.own_code import code_places, import_own_code
-from seg_train.config.schema import TrainConfig, all_keys, flatten, section_class
+from seg_train.config.pixseg_keys import named_as_here
+from seg_train.config.schema import TrainConfig, flatten
 from seg_train.config.toml_advice import quoted
-from seg_train.config.unset import NONE, apply_none, is_unsettable, is_unsettable_key
+from seg_train.config.unset import NONE, apply_none, is_unsettable
 from seg_train.config.values import shown_value, value_problems
 from seg_train.optim.schedulers import length_problems
 
@@ -31,7 +31,6 @@ __all__ = ["apply_overrides", "check_untrusted", "load_config", "load_with_origi
 _MISSING = object()
 _MOST_SHOWN = 100  # problems of one config
 _OVERRIDE_SHOWN = 400  # characters of an override in messages
-_NULLS = ("None", "null", "nil", "~", "NULL")  # what other formats write for no value
 
 
 def load_config(
@@ -336,18 +335,30 @@ def _validate(tables: dict[str, Any], unchecked: Collection[str] = ()) -> tuple[
         config = TrainConfig.model_validate(tables)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        sound = _sound_sections(tables, error)
+        here = named_as_here(tables)
+        if here != tables:  # the advice names these keys, so they are not missing
+            details = [item for item in details if item["type"] != "missing" or not _has(here, item["loc"])]
+        sound = _sound_sections(here, error)
         found = find_problems({section: value for section, value in sound.items() if section not in unchecked})
         # A section that is invalid as a whole is not checked further: its error is already reported.
         sections = {".".join(map(str, item["loc"][:-1])) for item in details}
         # Nor is a key missing that was removed because its value is not allowed.
         removed = {f"{'.'.join(map(str, item['loc']))} is missing" for item in details}
         found = [p for p in found if (place := p.partition(": ")[0]) not in sections and place not in removed]
-        return None, [_describe(dict(item)) for item in details] + found
+        return None, [describe_problem(dict(item)) for item in details] + found
     problems = find_problems(
         {name: getattr(config, name) for name in TrainConfig.model_fields if name not in unchecked}
     )
     return (None if problems else config), problems
+
+
+def _has(tables: dict[str, Any], location: tuple[int | str, ...]) -> bool:
+    table: Any = tables
+    for part in location:
+        if not isinstance(table, dict) or part not in table:
+            return False
+        table = table[part]
+    return True
 
 
 def _sound_sections(tables: dict[str, Any], error: ValidationError) -> dict[str, Any]:
@@ -376,59 +387,6 @@ def _remove(tables: dict[str, Any], location: tuple[int | str, ...]) -> None:
         table = table.get(part) if isinstance(table, dict) else None
     if isinstance(table, dict):
         table.pop(location[-1], None)
-
-
-def _describe(error: Mapping[str, Any]) -> str:
-    """Returns one problem as a sentence: full key, value, what is allowed."""
-    location = [str(part) for part in error["loc"]]
-    key = ".".join(location) or "config"
-    if error["type"] == "missing":
-        return f"{key} is missing: it has no default"
-    if error["type"] == "extra_forbidden":
-        former = former_key(key, error["input"])
-        if former is not None:
-            return f"{key}{_shown(error['input'])}: {former}"
-        return f"{key}{_shown(error['input'])}: unknown key.{_suggestion(location, error['input'])}"
-    if error["type"] == "value_error":
-        text = str(error["ctx"]["error"])
-        # The checks of a section (of keys that contradict each other) name the values themselves.
-        return f"{key}: {text}" if isinstance(error["input"], dict) else f"{key}{_shown(error['input'])}: {text}"
-    text = re.sub(r"^Input should be", "must be", error["msg"])
-    text = re.sub(r"^must be a valid dictionary.*", "must be a table of keys", text)
-    advice = advice_on_value(key, error["input"], named=_name_key(key))
-    if error["input"] in _NULLS and is_unsettable_key(location):
-        advice = f'write "{NONE}" to unset it'
-    return f"{key}{_shown(error['input'])}: {text}" + f"; {advice}" * bool(advice)
-
-
-def _name_key(key: str) -> str | None:
-    """Returns the key of the name of the section `key`, or of the section in it that has one; None for others."""
-    return next((name for name in (f"{key}.name", f"{key}.dataset.name") if name in all_keys()), None)
-
-
-def _shown(value: object) -> str:
-    return "" if isinstance(value, Mapping) else f" = {shown_value(value)}"
-
-
-def _suggestion(location: list[str], value: object) -> str:
-    """Returns the nearest key of the same section, else the nearest of all sections, else the section's keys.
-
-    Keys of other toolkits and keys in a wrong place are told before keys that are only spelled similarly.
-    """
-    everywhere = [key for key in all_keys() if key.rpartition(".")[2] == location[-1]]
-    if not everywhere and (advice := advice_on_key(location[-1], value)) is not None:
-        return f" {advice[0].upper()}{advice[1:]}"
-    section: Any = TrainConfig
-    for part in location[:-1]:
-        # others are names that the user chooses, such as those of outputs, which may be called as a key is
-        field = section.model_fields.get(part)
-        section = (None if field is None else section_class(field.annotation)) or section
-    prefix = ".".join([*location[:-1], ""])
-    siblings = [prefix + name for name in section.model_fields]
-    hint = nearest(".".join(location), siblings, limit=1)
-    if not nearest(location[-1], section.model_fields):
-        hint = f" Did you mean {everywhere[0]!r}?" if everywhere else ""
-    return hint or f" Allowed here: {', '.join(section.model_fields)}"
 
 
 def _fail(name: str, problems: list[str]) -> None:

@@ -17,6 +17,7 @@ from seg_core.spec import (
     takes_number,
 )
 from seg_train.config.other_names import DATASET_PARAMS, LOSS_PARAMS, MODEL_PARAMS
+from seg_train.config.pixseg_keys import LOGGER_PARAMS
 
 __all__ = [
     "DATASET",
@@ -155,7 +156,7 @@ LOSS = Call(
 )
 OPTIMIZER = Call({"params": "they are the network's"}, positional=("params",))
 SCHEDULER = Call({"optimizer": "it is the [optimizer]", "last_epoch": "the trainer sets it"}, positional=("optimizer",))
-LOGGER = Call({"run_dir": "set paths.output and paths.run"}, positional=("run_dir",))
+LOGGER = Call({"run_dir": "set paths.output and paths.run"}, positional=("run_dir",), elsewhere=LOGGER_PARAMS)
 TRANSFORM = Call({})
 PREDICTOR = Call(
     {

@@ -20,20 +20,24 @@ _HEAD = """\
 
 Written by `hatch run config-reference` from the code. A run is a TOML file:
 
-    seg config init run.toml --model enet --data CamVid     # a starting point
-    seg config check run.toml                               # reports all mistakes at once, builds nothing
-    seg config show run.toml -s trainer.epochs=20           # all values, and where each is from
-    seg train run.toml -s trainer.epochs=20
+```sh
+seg config init mine.toml --model enet --data Shapes    # a starting point
+seg config check mine.toml                              # reports all mistakes at once, builds nothing
+seg config show mine.toml -s trainer.epochs=20          # all values, and where each is from
+seg train run.toml -s trainer.epochs=2
+```
 
 `-s KEY=VALUE` overrides one key, by its full name; the value is TOML, and a bare word is a string. Unknown keys, wrong
 types and contradictions are reported all at once, before anything is built.
 
 A file may extend others:
 
-    extends = "base/cityscapes.toml"    # or a list of files; later ones override earlier ones
+```toml
+extends = "base/cityscapes.toml"    # or a list of files; later ones override earlier ones
 
-    [optimizer]
-    params = { lr = 0.025 }             # the other params of the base file stay
+[optimizer]
+params = { lr = 0.025 }             # the other params of the base file stay
+```
 
 Paths in `extends` are relative to the file with `extends`. Tables are merged key by key. If the `name` of a table
 changes, the `params` of the base file are dropped: they belonged to the other name.
@@ -42,12 +46,14 @@ changes, the `params` of the base file are dropped: they belonged to the other n
 `trainer.steps` or `trainer.ema_decay`, or an optional section, such as `lr_scheduler`, `evaluation.resize` or one
 output of `criterion.outputs`:
 
-    extends = "base.toml"               # which has steps = 80000 and a scheduler
-    lr_scheduler = "none"               # also: -s lr_scheduler=none
+```toml
+extends = "base.toml"               # which has steps = 80000 and a scheduler
+lr_scheduler = "none"               # also: -s lr_scheduler=none
 
-    [trainer]
-    steps = "none"
-    epochs = 5
+[trainer]
+steps = "none"
+epochs = 5
+```
 
 A key with a default cannot be unset; write the value it should have. In `params`, in `[log]` and in
 `criterion.class_weights` `"none"` is a value like any other. The config in a run folder has no unset keys, and
@@ -57,10 +63,12 @@ Your own code has a name too: `"package.module:attribute"` stands for a class or
 name of a model, backbone, dataset, loss, optimizer, learning-rate scheduler, predictor or logger
 (`[log."my_code:MyLogger"]`). `imports` names modules that register theirs:
 
-    imports = ["my_code"]               # has MODELS.register("my_net", build), MODELS of seg_core.registry
+```toml
+imports = ["my_code"]               # has MODELS.register("my_net", build), MODELS of seg_core.registry
 
-    [model]
-    name = "my_net"                     # or, without imports, "my_code:build"
+[model]
+name = "my_net"                     # or, without imports, "my_code:build"
+```
 
 Modules are searched in the folders of `import_paths` (relative to their file), of this file, of the files that it
 extends, and in the current folder, in this order, before the installed packages; these folders are put in front of
@@ -75,7 +83,7 @@ taplo) complete and check a file that begins with `#:schema PATH/TO/config.schem
 
 `params` are the arguments of the class or function that `name` refers to; its documentation lists them, and this page
 those of datasets, predictors, class weights and samplers. Write functions as `"package.module:function"`.
-[examples/configs](../examples/configs) has twelve recipes.
+`examples/configs` in the repository has twelve recipes.
 """
 # section -> names that this package registers for it
 _NAMES = {"criterion": LOSSES, "optimizer": OPTIMIZERS, "lr_scheduler": SCHEDULERS}
