@@ -50,7 +50,7 @@ def networks() -> str:
     for family in scored:
         score, name = best[family]
         lines.append(f"| {family} | {100 * score:.1f} | `{name}` |")
-    lines.append(f"| {', '.join(others)} | | no score published |")
+    lines.append(f"| {', '.join(others)} | | no score, or no weights, published |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The examples with other libraries train our networks; they run where those libraries are installed."""
+"""The examples with other libraries train our networks; `hatch run friends:test` runs them."""
 
 import importlib.util
 import warnings
