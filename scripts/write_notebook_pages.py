@@ -118,14 +118,16 @@ def run_cell(code: str, title: str, names: dict[str, Any]) -> Any:
 
 
 def shrink(source: Path, target: Path) -> None:
-    """Writes a PNG of a palette, which is small."""
+    """Writes a small PNG: as it is, or with a palette that keeps rare colors, as those of a legend are."""
     from PIL import Image
 
     with Image.open(source) as image:
-        for colors in (256, 64, 24):
-            image.convert("RGB").quantize(colors).save(target, optimize=True)
-            if target.stat().st_size <= _LIMIT:
-                return
+        colors = image.convert("RGB")
+    for count in (0, 256, 128, 64):
+        reduced = colors.quantize(count, Image.Quantize.MAXCOVERAGE) if count else colors
+        reduced.save(target, optimize=True)
+        if target.stat().st_size <= _LIMIT:
+            return
     raise SystemExit(f"{target.name} has {target.stat().st_size} bytes; show a smaller image")
 
 
