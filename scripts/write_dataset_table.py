@@ -1,4 +1,4 @@
-"""Writes the overview in README.md and the table of datasets in packages/seg-datasets/README.md from the catalogs."""
+"""Writes the tables in README.md and the table of datasets in packages/seg-datasets/README.md from the catalogs."""
 
 from pathlib import Path
 
@@ -34,38 +34,52 @@ def with_table(text: str, table: str) -> str:
 
 
 def overview() -> str:
-    """Returns the table of the root README: what there is, counted."""
-    families = sorted({entry.family for entry in MODELS.values()}, key=str.lower)
-    models = [name for name, entry in MODELS.items() if not entry.any_backbone]
+    """Returns the tables of the root README: networks with their best published score, and what else there is."""
+    return networks() + "\n" + contents()
+
+
+def networks() -> str:
+    """Returns a table of the networks, the best published mIoU on Cityscapes first, those without one last."""
+    families: dict[str, list[str]] = {}
+    for name, entry in MODELS.items():
+        families.setdefault(entry.family, []).append(name)
+    best = {family: _best(names) for family, names in families.items()}
+    scored = sorted((family for family in best if best[family]), key=lambda family: (-best[family][0], family))
+    others = sorted((family for family in best if not best[family]), key=str.lower)
+    lines = ["| network | mIoU | model |", "|---|---:|---|"]
+    for family in scored:
+        score, name = best[family]
+        lines.append(f"| {family} | {100 * score:.1f} | `{name}` |")
+    lines.append(f"| {', '.join(others)} | | no score, or no weights, published |")
+    return "\n".join(lines) + "\n"
+
+
+def _best(names: list[str]) -> tuple[float, str] | tuple[()]:
+    """Returns the best published mIoU on Cityscapes of these models, and the model; () without one."""
+    found = [
+        (entry.meta["metrics"]["miou"], name)
+        for name in names
+        if name in WEIGHTS
+        for entry in WEIGHTS[name][1].values()
+        if entry.meta["data"] == "Cityscapes" and "miou" in entry.meta["metrics"]
+    ]
+    return max(found, default=())
+
+
+def contents() -> str:
+    """Returns a table of what there is, counted."""
     backbones = ", ".join(dict.fromkeys(_make(entry.summary) for entry in BACKBONES.values()))
     files = {member.url for _, members, _ in WEIGHTS.values() for member in members.values()}
     published = sorted((name for name in DATASETS if name not in _NOT_PUBLISHED), key=str.lower)
+    losses = ", ".join(name.removesuffix("Loss") for name in LOSSES)
     rows = [
-        ("networks", f"{len(families)}, as {len(models)} models", ", ".join(families)),
-        ("backbones", f"{len(BACKBONES)}, and timm's", backbones),
-        (
-            "published weights",
-            f"{len(files)} files",
-            "from torchvision, mmsegmentation and pixseg, converted on loading",
-        ),
-        ("datasets", str(len(published)), ", ".join(published)),
-        (
-            "your own data",
-            "",
-            "`FolderDataset`: two folders of images and masks; `unify` joins datasets under one label set",
-        ),
-        (
-            "losses",
-            str(len(LOSSES)),
-            f"{', '.join(name.removesuffix('Loss') for name in LOSSES)}: [docs/losses.md](docs/losses.md)",
-        ),
-        (
-            "optimizers, schedulers",
-            f"{len(OPTIMIZERS)}, {len(SCHEDULERS)}",
-            "torch's, by their class names, and Padam; your own by registration",
-        ),
+        ("backbones", f"{len(BACKBONES)}", f"{backbones}; and timm's"),
+        ("published weights", f"{len(files)}", "of torchvision, mmsegmentation, pixseg"),
+        ("datasets", f"{len(published)}", ", ".join(published)),
+        ("losses", f"{len(LOSSES)}", losses),
+        ("optimizers, schedulers", f"{len(OPTIMIZERS)}, {len(SCHEDULERS)}", "torch's, and Padam"),
     ]
-    return "\n".join(["| | number | |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+    return "\n".join(["| | number | |", "|---|---:|---|", *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def datasets() -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from seg_models.catalog import BACKBONES, MODELS
 from tests.docs.workplace import make_workplace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -87,3 +88,20 @@ def test_readme_says_where_it_was_never_run():
 def test_figure_of_the_readme_is_a_small_file():
     (figure,) = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", PAGES[0].read_text(encoding="utf-8"))
     assert (ROOT / figure).stat().st_size < 150_000
+
+
+def test_first_prediction_of_the_readme_names_the_file_that_is_downloaded():
+    text = PAGES[0].read_text(encoding="utf-8")
+    (model,) = re.findall(r"^ {4}seg predict \S+ --model (\w+) ", text, re.M)
+    weights = MODELS[model].weights[MODELS[model].default_weights]
+    assert f"`{weights.url.rpartition('/')[2]}`" in text
+    assert weights.url.split("/")[2] in text
+    # it is read as it is, and its hash is published
+    assert weights.hash and "note" not in weights.meta
+
+
+def test_numbers_beside_the_peers_are_those_of_the_catalogs():
+    text = PAGES[0].read_text(encoding="utf-8")
+    families = {entry.family for entry in MODELS.values()}
+    assert f"| networks | {len(families)} |" in text
+    assert f"| backbones | {len(BACKBONES)}, timm's |" in text

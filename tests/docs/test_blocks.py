@@ -38,7 +38,8 @@ def has_commands(page):
     return any(block.language == "sh" for block in runs(page))
 
 
-WITH_CODE = [page for page in PAGES if runs(page)]
+# pages of notebooks are run by test_notebooks.py
+WITH_CODE = [page for page in PAGES if runs(page) and page.parent.name != "notebooks"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
