@@ -5,7 +5,7 @@ from typing import IO, Any
 
 from PIL import Image
 
-from seg_core.files.storage import HEIGHT, OVERVIEW, SUBFILE, TRANSPARENCY, WIDTH, tiff_tags
+from seg_core.files.storage import HEIGHT, OVERVIEW, SUBFILE, TRANSPARENCY, WIDTH, tiff_size, tiff_tags
 
 __all__ = ["num_pages", "page_numbers", "tiff_page_tags"]
 
@@ -54,7 +54,7 @@ def _tiff_page_sizes(image: Image.Image) -> dict[int, tuple[int, int]]:
     file = image.fp  # type: ignore[attr-defined]  # only images from files have it
     place = file.tell()
     tags = tiff_tags(file)
-    sizes, seen, number = {0: (tags[WIDTH], tags[HEIGHT])}, {0}, 0
+    sizes, seen, number = {0: tiff_size(tags)}, {0}, 0
     while tags.next not in seen:  # a damaged file may lead back to an earlier page
         seen.add(tags.next)
         file.seek(tags.next)
