@@ -10,7 +10,7 @@ from PIL import Image
 from seg_core import ImageChannels, read_image, read_mask
 from seg_core.errors import CorruptFileError
 from seg_core.files.bounded import bounded
-from seg_core.files.channel_files import read_channels
+from seg_core.files.channel_files import channels_size, read_channels
 from seg_core.files.images import count_pages, read_header
 from tests.image_files import chunk, exif
 
@@ -235,3 +235,35 @@ def test_a_tiff_of_fewer_strips_than_rows_is_refused_by_path_and_by_content(tmp_
         for source in (path, path.read_bytes(), io.BytesIO(path.read_bytes())):
             with pytest.raises(CorruptFileError, match="never written"):
                 read(source)
+
+
+def test_a_damaged_tag_of_a_tiff_hides_no_other(tmp_path):
+    """GDAL would read the file without its orientation."""
+    path = tmp_path / "x.tif"
+    data = bytearray(tiff({262: (3, 5, b"\1\0\0\0")}))
+    at = int.from_bytes(data[4:8], "little")
+    path.write_bytes(data)
+    plain = read_image(path).shape
+    entry = data.index((284).to_bytes(2, "little"), at)  # the planar configuration, 1, becomes an orientation
+    data[entry : entry + 12] = b"\x12\1\3\0\1\0\0\0\6\0\0\0"
+    path.write_bytes(data)
+    image = read_image(path)
+    assert plain == (6, 9, 3)
+    assert image.shape == (9, 6, 3)
+    header = read_header(path)
+    assert header.orientation == 6
+    assert channels_size(path) == channels_size(path, ImageChannels(("gray",))) == (9, 6)
+
+
+def test_an_animation_that_declares_more_frames_than_it_holds_is_told(tmp_path):
+    path = tmp_path / "x.png"
+    frames = [Image.fromarray(PIXELS), Image.fromarray(PIXELS[::-1])]
+    data = saved("PNG", frames[0], save_all=True, append_images=frames[1:])
+    at = data.index(b"acTL")
+    path.write_bytes(data[: at - 4] + chunk(b"acTL", b"\x7f\0\0\0\0\0\0\0") + data[at + 16 :])
+    assert read_image(path).shape == (6, 9, 3)
+    for read in (count_pages, read_mask):
+        with pytest.raises(
+            CorruptFileError, match="its header tells of 2130706432 frames, more than there is room for"
+        ):
+            read(path)

@@ -20,8 +20,8 @@ from seg_core.files.pillow_bands import bands_of_deep_png, bands_of_pillow, chec
 
 __all__ = ["check_exists", "open_bands"]
 
-_PILLOW_ALONE = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
-"""Drivers of GDAL of formats that are read by Pillow: GDAL reads some damaged ones, and knows no orientation tags."""
+_KNOWN = ("GTiff", "PNG", "JPEG", "WEBP", "BMP", "GIF")
+"""Drivers of GDAL of formats whose header is read by Pillow: GDAL reads some damaged ones, without their orientation."""
 
 
 @contextlib.contextmanager
@@ -76,8 +76,8 @@ def _opened_pages(
 ) -> list[Bands]:
     try:
         found = read_page_headers(path)
-    except CorruptFileError:  # perhaps a format, or a kind of TIFF or JPEG 2000, that only GDAL reads
-        if driver_of(path) in _PILLOW_ALONE:
+    except CorruptFileError:  # perhaps a format, or a kind of JPEG 2000, that only GDAL reads
+        if driver_of(path) in _KNOWN:
             raise
         if not _has_rasterio():
             raise MissingDependencyError(
