@@ -21,7 +21,7 @@ from seg_core.files.pillow_bands import bands_of_deep_png, bands_of_pillow, chec
 __all__ = ["check_exists", "open_bands"]
 
 _KNOWN = ("GTiff", "PNG", "JPEG", "WEBP", "BMP", "GIF")
-"""Drivers of GDAL of formats whose header is read by Pillow: GDAL reads some damaged ones, without their orientation."""
+"""Drivers of GDAL of formats whose header Pillow reads: GDAL reads some damaged ones, without their orientation."""
 
 
 @contextlib.contextmanager
