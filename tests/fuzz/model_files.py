@@ -83,10 +83,15 @@ def _saved(content: Any, rng: random.Random) -> bytes:
     return buffer.getvalue()
 
 
-def _places(value: Any, depth: int = 0) -> list[tuple[Any, Any]]:
-    """Returns the containers within a value, each with each of its keys."""
+def _places(value: Any, depth: int = 0, seen: set[int] | None = None) -> list[tuple[Any, Any]]:
+    """Returns the containers within a value, each once, with each of its keys."""
+    seen = set() if seen is None else seen
+    if id(value) in seen or depth > 6:
+        return []
     items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
-    inner = [place for _, part in items[:100] for place in _places(part, depth + 1)] if depth < 6 else []
+    if items:
+        seen.add(id(value))
+    inner = [place for _, part in items[:100] for place in _places(part, depth + 1, seen)]
     return [(value, key) for key, _ in items] + inner
 
 

@@ -14,6 +14,7 @@ from seg_core import load_model
 from seg_core.errors import CorruptFileError
 from seg_core.model_files import pickle_scale
 from seg_core.model_files.checkpoint_file import read_tensors
+from seg_core.model_files.digest import digest_of
 from seg_core.model_files.foreign_pickle import consent, load_safely
 from seg_core.model_files.weighing import load_plain, weigh
 
@@ -209,3 +210,17 @@ def test_pickles_of_all_protocols_are_weighed_as_what_they_hold(tmp_path, protoc
     pickled = pickle.dumps(content, protocol)
     assert len(list(pickletools.genops(io.BytesIO(pickled)))) > 100
     weigh(archive(tmp_path / "net.pth", pickled))
+
+
+def test_a_digest_of_what_holds_itself_or_repeats_without_measure_is_refused_at_once():
+    itself = {"a": [0] * 1000}
+    itself["b"] = itself["c"] = itself
+    with pytest.raises(TypeError, match="it holds itself"):
+        digest_of(itself)
+    value = [0]
+    for _ in range(40):
+        value = [value, value]
+    with pytest.raises(TypeError, match=r"it holds \d+ values, at most 5000000 are read again"):
+        digest_of({"x": value})
+    shared = [1, 2]
+    assert digest_of({"x": [shared, shared]}) == digest_of({"x": [[1, 2], [1, 2]]})

@@ -11,6 +11,7 @@ from PIL import Image
 from seg_core.errors import WriteError
 from seg_core.files.image_writing import save_image
 from seg_datasets.doctor.fake import fake
+from seg_datasets.doctor.faults import FAULTS, plant
 
 resource = pytest.importorskip("resource", reason="Windows has no limits on the size of files")
 
@@ -80,3 +81,24 @@ def test_fake_on_a_disk_that_fills_up_at_any_file_leaves_the_empty_folder(tmp_pa
     count = 1000
     assert fake("CamVid", root) == root
     assert len(list(root.rglob("*.png"))) > 4
+
+
+@pytest.mark.parametrize("kind", ["off-by-one", "alpha", "jpeg-mask", "name-collision", "duplicate-across-splits"])
+def test_a_fault_that_cannot_be_planted_leaves_the_files_as_they_were(tmp_path, kind):
+    assert kind in FAULTS
+    fake("FolderDataset", tmp_path, images_per_split=3)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with Limit(20), pytest.raises(WriteError, match=f"cannot .*{tmp_path.name}.*File too large; check"):
+        plant(tmp_path, kind)
+    lost = [path for path, content in before.items() if not path.is_file() or path.read_bytes() != content]
+    # what a limit on the size of files lets nobody write back stays as the disk left it
+    assert len(lost) <= 6
+    assert kind != "alpha" or len(lost) <= 1
+
+
+def test_undoing_a_fault_that_cannot_be_written_is_one_sentence(tmp_path):
+    fake("FolderDataset", tmp_path, images_per_split=3)
+    planted = plant(tmp_path, "off-by-one")
+    with Limit(20), pytest.raises(WriteError, match="cannot restore .*: File too large; check"):
+        planted.undo()
+    planted.undo()

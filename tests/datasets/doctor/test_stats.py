@@ -293,7 +293,7 @@ def test_progress_ends_at_the_number_of_files(tree):
         ({"splits": "train"}, InvalidArgumentError, "splits must be a list of names"),
         ({"classes": "CamVidd"}, UnknownNameError, "Did you mean 'CamVid'"),
         ({"classes": "CamVid", "num_classes": 3}, InvalidArgumentError, "give one of them"),
-        ({"num_classes": 0}, InvalidArgumentError, "num_classes must be an integer >= 1"),
+        ({"num_classes": 0}, InvalidArgumentError, "num_classes must be an integer from 1 to 65535"),
         ({"target": "Shapes", "num_classes": 3}, InvalidArgumentError, "Shapes has classes of its own"),
         ({"target": "Shapes", "ignore_index": 0}, InvalidArgumentError, "Shapes has classes of its own"),
         ({"ignore_index": 2}, InvalidArgumentError, "ignore_index 2 is the id of class 'stone'"),

@@ -36,6 +36,8 @@ __all__ = [
     "list_ids",
     "nearest",
     "reading_file",
+    "visible",
+    "visible_lines",
 ]
 
 
@@ -45,7 +47,38 @@ _NO_MEMORY = re.compile(
 )
 
 
+# control characters, marks that change the direction of what follows, and halves of characters: file names of Linux
+# may hold any, bytes that are not UTF-8 as U+DC80 to U+DCFF
+_HIDDEN = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffe\uffff\ud800-\udfff]"
+)
+
 _LONGEST_REASON = 300  # characters
+
+
+def visible(text: str) -> str:
+    r"""Returns a text in one line with readable control characters: `\x1b`, `\u202e`; a byte of no UTF-8 as `\xff`.
+
+    >>> print(visible("a\x1bb"))
+    a\x1bb
+    """
+    return _HIDDEN.sub(lambda match: _code(ord(match[0])), text)
+
+
+def visible_lines(text: str) -> str:
+    r"""Returns a text as `visible` does, but with its line ends: for messages of several lines.
+
+    >>> print(visible_lines("a\x1b\nb"))
+    a\x1b
+    b
+    """
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def _code(number: int) -> str:
+    if 0xDC80 <= number <= 0xDCFF:
+        number -= 0xDC00
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 class UserError(Exception):
@@ -54,9 +87,16 @@ class UserError(Exception):
     Attributes:
         exit_code: of a command that ends with this error: 2 if the user asked for something that does not exist or is
             not allowed, 1 if what exists is damaged, does not fit, or cannot be written.
+
+    Its text shows control characters of names from outside as `visible_lines` does, wherever it is printed.
     """
 
     exit_code = 1
+
+    # also, FileNotFoundError would format two arguments as "[Errno ...]"; ours has one message
+    def __str__(self) -> str:
+        text = str(self.args[0]) if self.args else ""
+        return "\t".join(map(visible_lines, text.split("\t")))
 
 
 class UsageError(UserError, ValueError):
@@ -108,10 +148,6 @@ class DatasetNotFoundError(UserError, FileNotFoundError):
 
     exit_code = 2
 
-    # FileNotFoundError would format two arguments as "[Errno ...]"; ours has one message.
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
-
 
 class CorruptFileError(UserError, ValueError):
     """A file exists but cannot be read as what it should be."""
@@ -124,15 +160,9 @@ class ImageTooLargeError(CorruptFileError):
 class ImageNotFoundError(UserError, FileNotFoundError):
     """An image or a mask does not exist."""
 
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
-
 
 class WriteError(UserError, OSError):
     """A result could not be written."""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 class WrongTargetError(WriteError):
@@ -146,15 +176,9 @@ class MissingModelFileError(UserError, FileNotFoundError):
 
     exit_code = 2
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 class MissingDependencyError(UserError, ImportError):
     """An optional package is needed and not installed."""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 class DisagreementError(UserError):

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from seg_core.errors import CorruptFileError, InvalidArgumentError
+from seg_core.errors import CorruptFileError, InvalidArgumentError, visible, visible_lines
 
 __all__ = [
     "MAX_TEXT",
@@ -27,12 +27,6 @@ __all__ = [
 
 _CURSOR_UP = re.compile("(\x1b\\[A)+")
 _SHOWN = 80  # characters of a value in messages
-# control characters, marks that change the direction of what follows, and halves of characters: file names of Linux
-# may hold any, bytes that are not UTF-8 as U+DC80 to U+DCFF
-_HIDDEN = re.compile(
-    "[\0-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufffe\uffff\ud800-\udfff]"
-)
-
 # the mark of UTF-32 LE begins with that of UTF-16 LE, so it comes first; these codecs remove the mark
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig", "UTF-8"),
@@ -45,25 +39,6 @@ MAX_TEXT = 1 << 28
 """Bytes of a text file that is read, 256 MiB: about ten million lines of a list of images."""
 
 _SAVE = "save it as UTF-8 (in Windows Notepad: Save as, Encoding: UTF-8)"
-
-
-def visible(text: str) -> str:
-    r"""Returns a text in one line with readable control characters: `\x1b`, `\u202e`; a byte of no UTF-8 as `\xff`.
-
-    >>> print(visible("a\x1bb"))
-    a\x1bb
-    """
-    return _HIDDEN.sub(lambda match: _code(ord(match[0])), text)
-
-
-def visible_lines(text: str) -> str:
-    r"""Returns a text as `visible` does, but with its line ends: for messages of several lines.
-
-    >>> print(visible_lines("a\x1b\nb"))
-    a\x1b
-    b
-    """
-    return "\n".join(map(visible, text.split("\n")))
 
 
 class VisibleStream:
@@ -100,12 +75,6 @@ class VisibleStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def _code(number: int) -> str:
-    if 0xDC80 <= number <= 0xDCFF:
-        number -= 0xDC00
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 def short(value: object, most: int = _SHOWN) -> str:

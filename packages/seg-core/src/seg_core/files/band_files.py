@@ -14,11 +14,14 @@ from seg_core.files.array_bands import bands_of_array, map_npy, open_zarr
 from seg_core.files.bands import Bands, gains
 from seg_core.files.gdal import import_rasterio, keep_gdal_file
 from seg_core.files.gdal_bands import bands_of_gdal
-from seg_core.files.gdal_formats import is_vrt
+from seg_core.files.gdal_formats import driver_of, is_vrt
 from seg_core.files.images import read_header
 from seg_core.files.pillow_bands import bands_of_deep_png, bands_of_pillow, check_kind, read_page_headers
 
 __all__ = ["check_exists", "open_bands"]
+
+_KNOWN = ("GTiff", "PNG", "JPEG", "WEBP", "BMP", "GIF")
+"""Drivers of GDAL of formats whose header Pillow reads: GDAL reads some damaged ones, without their orientation."""
 
 
 @contextlib.contextmanager
@@ -73,7 +76,9 @@ def _opened_pages(
 ) -> list[Bands]:
     try:
         found = read_page_headers(path)
-    except CorruptFileError:  # a format that only GDAL reads
+    except CorruptFileError:  # perhaps a format, or a kind of JPEG 2000, that only GDAL reads
+        if driver_of(path) in _KNOWN:
+            raise
         if not _has_rasterio():
             raise MissingDependencyError(
                 f"image {path} is of a format that needs rasterio: pip install 'seg-core[geo]'"
@@ -89,8 +94,7 @@ def _opened_pages(
     for page in found if pages else found[:1]:
         check_kind(path, page)
         tag = page.orientation if orientation == "apply" else 1
-        by_gdal = page.format in ("TIFF", "JPEG2000") or not page.is_read_by_pillow
-        if by_gdal and _has_rasterio():
+        if page.is_read_by_gdal and _has_rasterio():
             file = stack.enter_context(keep_gdal_file(path, page.number))
             bands = bands_of_gdal(file, str(path), tag, is_checked=True)
         elif page.is_read_by_pillow:

@@ -314,7 +314,8 @@ def open_channels(
     """Opens an image for reading its channels.
 
     Args:
-        source: a list of paths, or an array (H, W), (H, W, C) or (C, H, W).
+        source: a list of paths, or an array (H, W), (H, W, C) or (C, H, W), which is in memory already and has no limit
+            of pixels.
         channels: the channels of the images.
         orientation: `"apply"` or `"stored"`.
         allow_vrt: as for `read_channels`.

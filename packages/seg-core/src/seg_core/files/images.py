@@ -19,21 +19,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, TiffImagePlugin
 
 from seg_core.checks import is_integer
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.opening import PREFIX_BYTES, Source, check_size, file_errors, identify, opened
-from seg_core.files.orientation import decode, is_turned, orientation_tag, without_pixels, xmp_orientation
+from seg_core.files.orientation import decode, is_turned, orientation_tag, png_orientation, xmp_orientation
 from seg_core.files.page_numbers import num_pages, page_numbers
 from seg_core.files.rgb import rgb_array
 from seg_core.files.storage import (
-    HEIGHT,
     MAX_ID,
     ORIENTATION,
-    WIDTH,
     XMP,
     storage_of,
+    tiff_size,
     tiff_storage,
     tiff_tags,
 )
@@ -383,19 +382,15 @@ def read_header(source: str | os.PathLike[str]) -> Header:
     with file_errors(str(path), "image"), path.open("rb") as file:
         if file.read(PREFIX_BYTES).startswith(tuple(TiffImagePlugin.PREFIXES)):
             tags = tiff_tags(file)
-            if WIDTH not in tags or HEIGHT not in tags:
-                raise OSError("it is cut off, or has no size")
+            width, height = tiff_size(tags)
             storage, tag = tiff_storage(tags), tags.get(ORIENTATION)
             if tag is None:
                 tag = xmp_orientation(tags.get(XMP))
-            return Header("TIFF", tags[WIDTH], tags[HEIGHT], tag if is_turned(tag) else 1, storage.unlike)
+            return Header("TIFF", width, height, tag if is_turned(tag) else 1, storage.unlike)
         file.seek(0)
         image = identify(file, os.fspath(path), "image")
         unlike = storage_of(image).unlike
-        if image.format == "PNG":  # the tag may come after the pixels
-            tag = orientation_tag(PngImagePlugin.PngImageFile(without_pixels(file)))
-        else:
-            tag = orientation_tag(image)
+        tag = png_orientation(image, file) if image.format == "PNG" else orientation_tag(image)
         return Header(image.format or "", image.width, image.height, tag, unlike)
 
 

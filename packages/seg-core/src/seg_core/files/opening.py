@@ -27,6 +27,7 @@ from PIL import (
 )
 
 from seg_core.errors import CorruptFileError, ImageNotFoundError, ImageTooLargeError, UserError
+from seg_core.files.bounded import bounded
 from seg_core.files.storage import (
     COMPRESSION,
     MAX_TILE_BYTES,
@@ -204,6 +205,7 @@ def identify(file: IO[bytes], filename: str, noun: str) -> ImageFile.ImageFile:
     `PIL.Image.open` does the same, and compares the size with a variable that all threads and users of Pillow share:
     raising it for a moment, as others do, would let a decompression bomb through in another thread, or fail there.
     """
+    file = bounded(file)
     prefix = file.read(PREFIX_BYTES)
     if not prefix:
         raise OSError("it is empty")

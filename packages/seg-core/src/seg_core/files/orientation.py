@@ -7,11 +7,12 @@ TIFFs. A tag that cannot be parsed, or with a value other than 1 to 8, is ignore
 import io
 import os
 import re
+import zlib
 from typing import IO, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from seg_core.files.storage import HEIGHT, ORIENTATION, WIDTH
 
@@ -19,10 +20,10 @@ __all__ = [
     "decode",
     "is_turned",
     "orientation_tag",
+    "png_orientation",
     "stored_window",
     "turned",
     "upright",
-    "without_pixels",
     "xmp_orientation",
 ]
 
@@ -36,6 +37,8 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _TURNS_BACK = {**_TURNS, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+_CHUNK = re.compile(rb"\w{4}")  # names of chunks of a PNG, as Pillow checks them
+_TAGGED = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")  # chunks in which Pillow finds a tag
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 
 
@@ -121,21 +124,43 @@ def xmp_orientation(text: Any) -> int | None:
     return int(found[1]) if found else None
 
 
-def without_pixels(file: IO[bytes]) -> io.BytesIO:
-    """Returns a PNG without its pixels, so that Pillow reads the chunks after them without decoding."""
+def png_orientation(image: Image.Image, file: IO[bytes]) -> int:
+    """Returns the orientation tag of a PNG, 1 to 8, as `decode` finds it; nothing is decoded.
+
+    The tag may stand behind the pixels. There Pillow reads up to the first damage, and ignores checksums.
+
+    Args:
+        image: the PNG, of which the header was read.
+        file: its file.
+
+    Raises:
+        OSError, SyntaxError, ValueError: if decoding would fail at a chunk behind the pixels.
+    """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
-    chunks = io.BytesIO()
-    chunks.write(file.read(8))
+    chunks, has_pixels = [file.read(8)], False
     while len(head := file.read(8)) == 8:
-        length = int.from_bytes(head[:4], "big") + 4  # with the checksum
-        if head[4:] in (b"IDAT", b"fdAT"):
-            file.seek(length, os.SEEK_CUR)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        is_next_frame = kind == b"fcTL" and has_pixels and getattr(image, "is_animated", False)
+        if kind == b"IEND" or is_next_frame or not _CHUNK.fullmatch(kind):
+            break
+        if length > size - file.tell():
+            if kind in (b"IDAT", b"fdAT"):  # whose pixels may be whole nevertheless
+                break
+            raise OSError("it is cut off")
+        has_pixels |= kind == b"IDAT"
+        if kind in (b"IDAT", b"fdAT") or (has_pixels and kind not in _TAGGED):
+            file.seek(length + 4, os.SEEK_CUR)  # with the checksum
         else:
-            # a damaged length may be 4 GB, which would be allocated before anything is read
-            chunks.write(head + file.read(min(length, size)))
-    chunks.seek(0)
-    return chunks
+            chunks.append(_chunk(kind, file.read(length)))
+            file.seek(4, os.SEEK_CUR)
+    chunks.append(_chunk(b"IDAT", b""))  # where Pillow stops
+    return orientation_tag(PngImagePlugin.PngImageFile(io.BytesIO(b"".join(chunks))))
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    """Returns a chunk of a PNG with its checksum."""
+    return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(content, zlib.crc32(kind)).to_bytes(4, "big")
 
 
 def _allow_size(image: Image.Image) -> None:

@@ -1,13 +1,16 @@
 """Which frames or pages of an image file are images of their own."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from PIL import Image
 
-from seg_core.files.storage import HEIGHT, OVERVIEW, SUBFILE, TRANSPARENCY, WIDTH, tiff_tags
+from seg_core.files.storage import HEIGHT, OVERVIEW, SUBFILE, TRANSPARENCY, WIDTH, tiff_size, tiff_tags
 
 __all__ = ["num_pages", "page_numbers", "tiff_page_tags"]
+
+_FRAME = 38  # bytes of a frame's header in a PNG
 
 
 def num_pages(image: Image.Image) -> int:
@@ -37,6 +40,8 @@ def _page_sizes(image: Image.Image) -> dict[int, tuple[int, int]]:
     if image.format == "TIFF":
         return _tiff_page_sizes(image)
     count = int(getattr(image, "n_frames", 1))
+    if image.format == "PNG" and count > _length_of(image) // _FRAME:
+        raise OSError(f"its header tells of {count} frames, more than there is room for")
     if image.format != "MPO":
         return dict.fromkeys(range(count), image.size)
     place, sizes = image.tell(), {}
@@ -50,11 +55,19 @@ def _page_sizes(image: Image.Image) -> dict[int, tuple[int, int]]:
     return sizes
 
 
+def _length_of(image: Image.Image) -> int:
+    file = image.fp  # type: ignore[attr-defined]  # only images from files have it
+    place = file.tell()
+    length: int = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    return length
+
+
 def _tiff_page_sizes(image: Image.Image) -> dict[int, tuple[int, int]]:
     file = image.fp  # type: ignore[attr-defined]  # only images from files have it
     place = file.tell()
     tags = tiff_tags(file)
-    sizes, seen, number = {0: (tags[WIDTH], tags[HEIGHT])}, {0}, 0
+    sizes, seen, number = {0: tiff_size(tags)}, {0}, 0
     while tags.next not in seen:  # a damaged file may lead back to an earlier page
         seen.add(tags.next)
         file.seek(tags.next)
@@ -76,7 +89,7 @@ def tiff_page_tags(file: IO[bytes]) -> Iterator[tuple[int, dict[int, Any]]]:
     """Yields the number and the tags of each page of a TIFF, without smaller versions and transparency of others."""
     tags = tiff_tags(file)
     first = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
-    yield 0, dict(tags)
+    yield 0, _found(tags)
     seen, number = {0}, 0
     while tags.next not in seen:  # a damaged file may lead back to an earlier page
         seen.add(tags.next)
@@ -85,4 +98,10 @@ def tiff_page_tags(file: IO[bytes]) -> Iterator[tuple[int, dict[int, Any]]]:
         number += 1
         size = (tags.get(WIDTH, 0), tags.get(HEIGHT, 0))
         if not tags.get(SUBFILE, 0) & (OVERVIEW | TRANSPARENCY) and not _is_smaller_version(size, first):
-            yield number, dict(tags)
+            yield number, _found(tags)
+
+
+def _found(tags: Mapping[int, Any]) -> dict[int, Any]:
+    """Returns the tags that have a value; damaged ones have none."""
+    values = {tag: tags.get(tag) for tag in tags}
+    return {tag: value for tag, value in values.items() if value is not None}

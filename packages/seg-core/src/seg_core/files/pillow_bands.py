@@ -18,19 +18,19 @@ from PIL import Image
 from seg_core.errors import CorruptFileError, MissingDependencyError
 from seg_core.files.bands import Bands, BandsRead, Window, differs, part_of
 from seg_core.files.images import StoredMask, ids_of, read_header
+from seg_core.files.jp2_boxes import YCBCR
 from seg_core.files.opening import file_errors, opened
 from seg_core.files.orientation import decode, is_turned, turned, xmp_orientation
 from seg_core.files.page_numbers import tiff_page_tags
 from seg_core.files.storage import (
-    HEIGHT,
     ORIENTATION,
     SPARSE,
-    WIDTH,
     XMP,
     Storage,
     storage_of,
     tiff_alpha,
     tiff_nodata,
+    tiff_size,
     tiff_storage,
 )
 from seg_core.files.validity import is_tiff, marks_of, valid_pixels
@@ -69,6 +69,13 @@ class Page:
     nodata: float | None = None
 
     @property
+    def is_read_by_gdal(self) -> bool:
+        """Whether GDAL reads it, if it is there."""
+        if self.format == "JPEG2000" and self.storage.unlike == YCBCR:
+            return False
+        return self.format in ("TIFF", "JPEG2000") or not self.is_read_by_pillow
+
+    @property
     def is_read_by_pillow(self) -> bool:
         """Whether Pillow returns the stored samples."""
         storage = self.storage
@@ -90,15 +97,14 @@ def read_page_headers(path: Path) -> list[Page]:
         with file_errors(str(path), "image"), path.open("rb") as file:
             found = []
             for number, tags in tiff_page_tags(file):
-                if WIDTH not in tags or HEIGHT not in tags:
-                    raise OSError("it is cut off, or has no size")
+                width, height = tiff_size(tags)
                 tag = tags.get(ORIENTATION, None)
                 tag = xmp_orientation(tags.get(XMP)) if tag is None else tag
                 found.append(
                     Page(
                         "TIFF",
                         number,
-                        (tags[HEIGHT], tags[WIDTH]),
+                        (height, width),
                         tiff_storage(tags),
                         "",
                         tag if is_turned(tag) else 1,
@@ -122,10 +128,15 @@ def check_kind(path: Path, page: Page) -> None:
     """Raises CorruptFileError if the values of a file are not those of channels."""
     storage = page.storage
     is_gray_palette = page.format in ("BMP", "GIF") and page.mode == "L" and storage.bits == 8
-    if (storage.unlike == "a palette" and not is_gray_palette) or storage.unlike in ("CMYK colors", "YCbCr colors"):
+    if (storage.unlike == "a palette" and not is_gray_palette) or storage.unlike == "CMYK colors":
         raise CorruptFileError(
             f"image {path} has {storage.unlike} instead of channels; convert it to red, green and blue: in "
             "Python Image.open('IN').convert('RGB').save('OUT.png')"
+        )
+    if storage.unlike == YCBCR and not page.is_read_by_pillow:
+        raise CorruptFileError(
+            f"image {path} has {storage.unlike}, of {storage.bits} bits; convert it to red, green and blue, by the "
+            "program that wrote it"
         )
     if storage.flaw and storage.flaw != SPARSE and not _READ_BY_GDAL.match(storage.flaw):
         raise CorruptFileError(

@@ -5,9 +5,11 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from PIL import Image, TiffImagePlugin
+
+from seg_core.files.jp2_boxes import HEAD_BYTES, REORDERED, stored_bits, unlike_rgb
 
 __all__ = [
     "COMPRESSION",
@@ -28,6 +30,7 @@ __all__ = [
     "tiff_alpha",
     "tiff_marks",
     "tiff_nodata",
+    "tiff_size",
     "tiff_storage",
     "tiff_tags",
     "tile_bytes",
@@ -99,6 +102,11 @@ class Storage:
         """Returns why the image cannot be read and what to do, or "" if it can."""
         if self.flaw == SPARSE:
             return f"has {self.flaw}, which Pillow does not read; fill them by gdal_translate IN OUT.tif"
+        if self.flaw == REORDERED:
+            return (
+                f"has {self.flaw}, by its header; write it in that order, by gdal_translate -b 3 -b 2 -b 1 IN OUT.tif "
+                "with the numbers of its red, green and blue bands as gdalinfo tells them"
+            )
         if self.flaw and self.channels > 4:
             return (
                 f"has {self.flaw}; an image has 1 to 4: reduce it to those of red, green and blue, by "
@@ -173,7 +181,9 @@ def storage_of(image: Image.Image) -> Storage:
         is_scaled = argument not in (255, MAX_ID)
         unlike = "" if argument == 255 else f"a largest value of {argument}"
     elif kind == "JPEG2000":
-        bits = _jpeg2000_bits(image)
+        head = _head(image, HEAD_BYTES)
+        bits, unlike = stored_bits(head), unlike_rgb(head)
+        flaw = unlike if unlike == REORDERED else ""
     elif kind == "BMP":
         stored = _bmp_bits(image)
         if image.mode in ("1", "L") and stored not in (bits, None):
@@ -294,6 +304,20 @@ def tiff_storage(tags: Mapping[int, Any]) -> Storage:
     )
 
 
+def tiff_size(tags: Mapping[int, Any]) -> tuple[int, int]:
+    """Returns width and height of a TIFF's image.
+
+    Raises:
+        OSError: if its tags hold none.
+    """
+    size = tags.get(WIDTH), tags.get(HEIGHT)
+    if None in size:
+        raise OSError("it is cut off, or has no size")
+    if not all(isinstance(length, int) and length > 0 for length in size):
+        raise OSError(f"its width is {size[0]!r:.40} and its height {size[1]!r:.40}")
+    return cast("tuple[int, int]", size)
+
+
 def tile_bytes(tags: Mapping[int, Any]) -> int:
     """Returns the bytes of a decoded tile or strip of a TIFF, by its tags."""
     depth = max(_several(tags.get(_BITS, 1))) * (tags.get(_SAMPLES, 1) if tags.get(_PLANAR, 1) != _PLANES else 1)
@@ -306,11 +330,30 @@ def tile_bytes(tags: Mapping[int, Any]) -> int:
 
 def _is_sparse(tags: Mapping[int, Any]) -> bool:
     """Returns whether strips or tiles of a TIFF have no place in the file, which GDAL reads as nodata or 0."""
+    if _num_places(tags) < _num_parts(tags):
+        return True
     if any(0 in _several(tags.get(tag, ())) for tag in _OFFSETS):
         return True
     counts = [_several(tags.get(tag, ())) for tag in _BYTE_COUNTS]
     # old programs do not count the bytes of a single strip
     return any(0 in found and len(found) > 1 for found in counts)
+
+
+def _num_places(tags: Mapping[int, Any]) -> int:
+    return max(len(_several(tags.get(tag, ()))) for tag in _OFFSETS)
+
+
+def _num_parts(tags: Mapping[int, Any]) -> int:
+    """Returns the number of strips or tiles of a TIFF, by its size and theirs; 0 if they are not known."""
+    width, height = tiff_size(tags) if WIDTH in tags and HEIGHT in tags else (0, 0)
+    if _TILE_WIDTH in tags and _TILE_HEIGHT in tags:
+        part = (tags[_TILE_WIDTH], tags[_TILE_HEIGHT])
+    else:
+        part = (width, tags.get(_ROWS_PER_STRIP, height))
+    if not all(isinstance(length, int) and length > 0 for length in part):
+        return 0
+    count = -(-width // part[0]) * -(-height // part[1])
+    return int(count * (tags.get(_SAMPLES, 1) if tags.get(_PLANAR, 1) == _PLANES else 1))
 
 
 def tiff_marks(file: IO[bytes]) -> str:
@@ -356,22 +399,6 @@ def _per_channel(bits: int) -> str:
 
 def _several(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, tuple | list) else (value,)
-
-
-def _jpeg2000_bits(image: Image.Image) -> int:
-    """Returns the bits of a channel by the header, which Pillow does not expose; the maximum if they differ."""
-    head = _head(image, 512)
-    start = head.find(b"ihdr")
-    if start >= 0 and len(head) > start + 14 and head[start + 14] != 0xFF:
-        return (head[start + 14] & 0x7F) + 1
-    start = head.find(b"bpcc")
-    if start >= 4:
-        length = int.from_bytes(head[start - 4 : start], "big") - 8
-        return max(((depth & 0x7F) + 1 for depth in head[start + 4 : start + 4 + length]), default=8)
-    if head.startswith(b"\xff\x4f\xff\x51"):  # a codestream alone
-        channels = int.from_bytes(head[40:42], "big")
-        return max(((head[42 + 3 * number] & 0x7F) + 1 for number in range(channels)), default=8)
-    return 8
 
 
 def _bmp_bits(image: Image.Image) -> int | None:

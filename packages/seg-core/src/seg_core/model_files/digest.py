@@ -5,7 +5,7 @@ encoding. The digest does not depend on how the file is packed.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ __all__ = ["digest_of", "encode", "plain"]
 # those that are stored, beyond these bytes. Tied weights of a network are hashed twice.
 _MOST_TIMES = 8
 _FREE = 2**26
+_MOST_VALUES = 5_000_000
 
 
 def digest_of(content: Mapping[str, Any]) -> str:
@@ -25,13 +26,13 @@ def digest_of(content: Mapping[str, Any]) -> str:
     Tensors enter with dtype, shape and bytes; contiguous ones are not copied.
 
     Raises:
-        TypeError: if it holds anything else, or tensors that repeat a few stored numbers over and over.
+        TypeError: if it holds anything else, or tensors that repeat a few stored numbers over and over, or too many
+            values, or itself.
     """
-    stored, total = {}, 0
-    for tensor in _tensors_in(content):
-        storage = tensor.untyped_storage()
-        stored[storage.data_ptr()] = storage.nbytes()
-        total += tensor.nbytes
+    stored: dict[int, int] = {}
+    total, count = _weight(content, stored, {})
+    if count > _MOST_VALUES:
+        raise TypeError(f"it holds {count} values, at most {_MOST_VALUES} are read again")
     if total > _MOST_TIMES * sum(stored.values()) + _FREE:
         raise TypeError(
             f"its tensors show {total} bytes of {sum(stored.values())} that are stored, far more than weights do"
@@ -41,16 +42,34 @@ def digest_of(content: Mapping[str, Any]) -> str:
     return found.hexdigest()
 
 
-def _tensors_in(value: Any) -> Iterator[Tensor]:
-    """Yields the tensors in a value, as often as they are in it."""
+def _weight(value: Any, stored: dict[int, int], known: dict[int, tuple[int, int] | None]) -> tuple[int, int]:
+    """Returns the bytes of the tensors in a value, and the number of values, each as often as it is in it.
+
+    Args:
+        value: the value.
+        stored: takes the bytes of each storage.
+        known: what was found for each container, by its id, so that each is looked through once; None within itself.
+
+    Raises:
+        TypeError: if a container holds itself.
+    """
     if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _tensors_in(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _tensors_in(inner)
+        storage = value.untyped_storage()
+        stored[storage.data_ptr()] = storage.nbytes()
+        return value.nbytes, 1
+    if not isinstance(value, Mapping | list | tuple):
+        return 0, 1
+    if id(value) not in known:
+        known[id(value)] = None
+        total, count = 0, 1
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            size, number = _weight(inner, stored, known)
+            total, count = total + size, count + number
+        known[id(value)] = (total, count)
+    found = known[id(value)]
+    if found is None:
+        raise TypeError("it holds itself")
+    return found
 
 
 def encode(value: Any) -> bytes:

@@ -29,6 +29,7 @@ from seg_core.errors import (
     MissingModelFileError,
     counted,
     reading_file,
+    visible,
 )
 from seg_core.files.atomic import atomic_path, torch_write_error
 from seg_core.labels.channels import ImageChannels
@@ -226,7 +227,7 @@ def _read(path: str | os.PathLike[str], verify: bool) -> tuple[ModelInfo, dict[s
         logger.warning(note)
     if not Path(path).is_file():
         raise MissingModelFileError(
-            f"there is no model file {path}; give the path of one that training wrote (model.pt)"
+            f"there is no model file {visible(str(path))}; give the path of one that training wrote (model.pt)"
         )
     try:
         content = load_plain(path)

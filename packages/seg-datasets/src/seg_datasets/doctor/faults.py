@@ -1,12 +1,14 @@
 """Plants faults in a tree of a dataset, to try the doctor and one's own checks on."""
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from seg_core.errors import InvalidArgumentError, nearest
+from seg_core.errors import InvalidArgumentError, UserError, nearest
+from seg_core.files.atomic import write_error
 from seg_core.registry import DATASETS
 from seg_datasets.doctor import fault_files, fault_images, fault_masks, fault_splits
 from seg_datasets.doctor.kinds import KINDS
@@ -87,13 +89,16 @@ class Planted:
     before: Mapping[str, bytes | None] = field(repr=False)
 
     def undo(self) -> None:
-        """Restores the files as they were; of several faults the last must be undone first."""
+        """Restores the files as they were; of several faults the last must be undone first.
+
+        Raises:
+            WriteError: if a file cannot be written.
+        """
         for name, content in self.before.items():
-            path = self.root / name
-            if content is None:
-                path.unlink(missing_ok=True)
-            else:
-                path.write_bytes(content)
+            try:
+                _restore(self.root / name, content)
+            except OSError as error:
+                raise write_error(f"restore {name}", error) from error
 
 
 def plant(folder: str | os.PathLike[str], kind: str, name: str = FREE, edition: str | None = None) -> Planted:
@@ -109,6 +114,7 @@ def plant(folder: str | os.PathLike[str], kind: str, name: str = FREE, edition: 
         InvalidArgumentError: if there is no such kind, the dataset's files cannot have it, or there are too few files.
         UnknownNameError: if there is no such dataset.
         DatasetNotFoundError: if the folder does not hold this dataset, or already has a fault that hides its files.
+        WriteError: as `plant_all`.
     """
     chosen = find_edition(name, edition)
     _check_kinds((kind,))
@@ -118,14 +124,33 @@ def plant(folder: str | os.PathLike[str], kind: str, name: str = FREE, edition: 
 
 
 def plant_all(tree: Tree, kinds: Sequence[str]) -> list[Planted]:
-    """Plants several faults, each in files of its own where it does not change all; see `check_faults`."""
+    """Plants several faults, each in files of its own where it does not change all; see `check_faults`.
+
+    Raises:
+        WriteError: if a file cannot be written; what this fault has changed is restored, as far as the disk lets it.
+    """
     done = []
     for kind in sorted(dict.fromkeys(kinds), key=lambda kind: FAULTS[kind].order):
         tree.before = {}
-        detail = FAULTS[kind].plant(tree)
+        try:
+            detail = FAULTS[kind].plant(tree)
+        except OSError as error:
+            for path, content in reversed(tree.before.items()):
+                with contextlib.suppress(OSError):
+                    _restore(path, content)
+            if isinstance(error, UserError):
+                raise
+            raise write_error(f"plant {kind} in {tree.root}", error) from error
         before = {path.relative_to(tree.root).as_posix(): content for path, content in tree.before.items()}
         done.append(Planted(kind, tuple(sorted(before)), detail, tree.root, before))
     return done
+
+
+def _restore(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(content)
 
 
 def images_needed(kinds: Sequence[str]) -> int:

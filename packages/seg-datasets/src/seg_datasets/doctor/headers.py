@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from seg_core.errors import UserError
 from seg_core.files.mask_sources import ScanSource
 from seg_core.files.opening import opened
-from seg_core.files.orientation import orientation_tag, without_pixels
+from seg_core.files.orientation import orientation_tag, png_orientation
 from seg_core.files.remembered import RememberedFiles
 from seg_core.files.scan_cache import HEADERS, HeaderSummary
 from seg_core.files.storage import HEIGHT, WIDTH
@@ -82,6 +82,6 @@ def _tag(image: Image.Image, file: IO[bytes]) -> int:
     if image.format != "PNG":
         return orientation_tag(image)
     try:
-        return orientation_tag(PngImagePlugin.PngImageFile(without_pixels(file)))  # it may come after the pixels
+        return png_orientation(image, file)
     except Exception:  # damaged chunks, which are found when the image is decoded
         return orientation_tag(image)

@@ -116,7 +116,7 @@ class Predictor:
         only: names or ids of the classes that labels keep; pixels of the others get the metadata's `ignore_index`,
             planes of the others are empty. None keeps all. Scores and logits stay those of all classes.
         max_pixels: maximum width times height of an image file that is decoded at once; None is 2**26, and with `tile`
-            178 million. Files that `predict_to_file` reads tile by tile have it only if they are nearly empty.
+            178 million. Arrays and PIL images have no limit, and files that are read tile by tile only if nearly empty.
         allow_vrt: whether a `.vrt` file may be read: a mosaic, which leads to other image files of this machine.
         all_frames: whether all frames of an animation and all pages of a TIFF are predicted, as those of a video are;
             if False the first one is, with a warning.
