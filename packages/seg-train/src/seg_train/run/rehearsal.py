@@ -50,6 +50,7 @@ def rehearse_optimizer(optimizer: Any) -> None:
             state = whole.state.get(parameter)
             if not state:
                 continue
+            _check_shapes(kind, group, parameter, state)
             stand_in = nn.Parameter(parameter.detach().clone())
             stand_in.grad = torch.zeros_like(stand_in)
             rehearsed = object.__new__(kind)
@@ -66,8 +67,6 @@ def rehearse_optimizer(optimizer: Any) -> None:
                 rehearsed.step()
             except UserError as error:  # about the optimizer's options; the caller names the file that they are from
                 raise ValueError(str(error)) from error
-            if stand_in.shape != parameter.shape:
-                raise ValueError(f"the optimizer's state of a parameter of shape {tuple(parameter.shape)}")
 
 
 def rehearse_scheduler(scheduler: Scheduler, state: Mapping[str, Any]) -> None:
@@ -122,6 +121,23 @@ def check_scaler(state: Mapping[str, Any]) -> None:
     for key in ("growth_interval", "_growth_tracker"):
         if not is_integer(state[key], 0):
             raise ValueError(f"{key} = {short(state[key])} of the gradient scaler, which must be an integer >= 0")
+
+
+def _check_shapes(kind: type, group: Mapping[str, Any], parameter: Tensor, state: Any) -> None:
+    """Checks the tensors of a parameter's state: fused optimizers trust them, and would write beyond their ends."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"the state {short(state)} of a parameter in the optimizer")
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or kind is torch.optim.Adafactor:  # which has rows and columns, and is checked
+            continue
+        if value.dim() and value.shape != parameter.shape:
+            raise ValueError(
+                f"{key} of shape {tuple(value.shape)} in the optimizer, for a parameter of shape "
+                f"{tuple(parameter.shape)}"
+            )
+        if not value.dim() and group.get("fused") and (key != "step" or value.dtype != torch.float32):
+            if parameter.dim() or key == "step":
+                raise ValueError(f"{key} of type {value.dtype} and shape () in the optimizer")
 
 
 def _copied(group: Mapping[str, Any], but: str) -> dict[str, Any]:
