@@ -135,9 +135,10 @@ def _check_shapes(kind: type, group: Mapping[str, Any], parameter: Tensor, state
                 f"{key} of shape {tuple(value.shape)} in the optimizer, for a parameter of shape "
                 f"{tuple(parameter.shape)}"
             )
-        if not value.dim() and group.get("fused") and (key != "step" or value.dtype != torch.float32):
-            if parameter.dim() or key == "step":
-                raise ValueError(f"{key} of type {value.dtype} and shape () in the optimizer")
+        is_step = key == "step"
+        fits = value.dtype == torch.float32 if is_step else not parameter.dim()
+        if not value.dim() and group.get("fused") and not fits:
+            raise ValueError(f"{key} of type {value.dtype} and shape () in the optimizer")
 
 
 def _copied(group: Mapping[str, Any], but: str) -> dict[str, Any]:
