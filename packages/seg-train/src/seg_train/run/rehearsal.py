@@ -9,7 +9,7 @@ import math
 import types
 from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,7 @@ def rehearse_scheduler(scheduler: Scheduler, state: Mapping[str, Any]) -> None:
         _opt_called=True,
         defaults=scheduler.optimizer.defaults,
     )
-    rehearsed = cast(Scheduler, copy.deepcopy(scheduler, {id(scheduler.optimizer): stand_in}))
+    rehearsed = copy.deepcopy(scheduler, {id(scheduler.optimizer): stand_in})
     rehearsed.step()
     score = scheduler.watched_score
     rehearsed.end_epoch(None if score is None else {score: 0.5})
