@@ -256,3 +256,12 @@ def test_path_that_the_system_refuses_is_told_and_other_errors_are_bugs(monkeypa
     assert f"bbb...: {os.strerror(code)}; name another path" in error
     assert "\x1b" not in error
     assert len(error) < 2000
+
+
+@pytest.mark.parametrize("word", ["\ud800", "a\0b", "-s=x=\udfff", "\ud800" * 100_000])
+def test_word_that_is_no_name_is_refused_before_any_command_sees_it(word, capsys):
+    assert main(["config", "show", word]) == 2
+    told = capsys.readouterr().err
+    assert "holds NUL or half a character" in told
+    assert told.count("\n") == 1
+    assert len(told) < 300

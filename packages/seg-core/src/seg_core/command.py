@@ -25,7 +25,7 @@ from seg_core.__about__ import __version__
 from seg_core.errors import UsageError, UserError, WriteError, nearest
 from seg_core.parsing import parse_toml
 from seg_core.registry import COMMANDS
-from seg_core.text import VisibleStream, visible_lines
+from seg_core.text import VisibleStream, short, visible_lines
 
 __all__ = ["INTERRUPTED", "Command", "main", "parse_settings", "probabilities"]
 
@@ -160,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.formatwarning = _warning_line  # worker processes that fork inherit it
     try:
         with _any_names(), _visible_streams(), _stdout_errors():
+            _check_words(arguments)
             return _dispatch(arguments)
     except UserError as error:
         print(f"seg: error: {visible_lines(str(error))}", file=sys.stderr)
@@ -260,6 +261,17 @@ def _warning_line(
     if issubclass(category, UserWarning):
         return f"seg: warning: {message}\n"
     return f"{filename}:{lineno}: {category.__name__}: {message}\n" + (f"  {line}\n" if line else "")
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raises UsageError for a word that names no file of this system, which a program can pass, but no shell."""
+    for word in words:
+        try:
+            is_whole = b"\0" not in os.fsencode(word)
+        except UnicodeEncodeError:
+            is_whole = False
+        if not is_whole:
+            raise UsageError(f"the argument {short(word)} holds NUL or half a character, which no name can; correct it")
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -15,6 +15,7 @@ from seg_core.files.temporaries import temporary_file
 __all__ = [
     "atomic_path",
     "check_folder",
+    "is_full",
     "is_leftover",
     "remove_leftovers",
     "torch_write_error",
@@ -99,10 +100,22 @@ def torch_write_error(path: str | os.PathLike[str], error: RuntimeError) -> Writ
         path: the file, whose unfinished part is still there.
         error: that of torch's writer.
     """
-    folder = next(here for here in Path(path).absolute().parents if here.is_dir())
-    full = shutil.disk_usage(folder).free < _FULL
-    reason = "no space left on its disk" if full else f"{str(error).splitlines()[0]}; is there a limit on file sizes?"
+    reason = (
+        "no space left on its disk"
+        if is_full(path)
+        else f"{str(error).splitlines()[0]}; is there a limit on file sizes?"
+    )
     return WriteError(f"cannot write {path}: {reason}; check the free space of its disk")
+
+
+def is_full(path: str | os.PathLike[str]) -> bool:
+    """Returns whether the disk of a file is full, or has less than 1 MiB left.
+
+    Args:
+        path: the file, which need not exist.
+    """
+    folder = next(here for here in Path(path).absolute().parents if here.is_dir())
+    return shutil.disk_usage(folder).free < _FULL
 
 
 def check_folder(folder: str | os.PathLike[str], argument: str) -> None:

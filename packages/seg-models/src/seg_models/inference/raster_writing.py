@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from seg_core.errors import CorruptFileError, WriteError
-from seg_core.files.atomic import atomic_path, write_error
+from seg_core.files.atomic import atomic_path, is_full, write_error
 from seg_core.files.gdal import CACHE_BYTES, gdal_errors, import_rasterio, open_gdal_file, quiet_gdal
 from seg_core.files.geo_reference import GeoReference
 from seg_core.labels.metadata import DatasetMetadata
@@ -158,11 +158,14 @@ def _geo_options(geo_reference: GeoReference) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _as_write_error(path: str | os.PathLike[str]) -> Iterator[None]:
-    errors: tuple[type[Exception], ...] = (*gdal_errors(), CorruptFileError)
     try:
         yield
-    except errors as error:
-        raise WriteError(f"cannot write {path}: {error}; check the folder's permissions and free space") from error
+    except CorruptFileError as error:  # of the file just written, which GDAL has not told
+        reason = "no space left on its disk" if is_full(path) else "what was written cannot be read back"
+        raise WriteError(f"cannot write {path}: {reason}; check the free space of its disk") from error
+    except gdal_errors() as error:
+        reason = "no space left on its disk" if is_full(path) else str(error).splitlines()[0]
+        raise WriteError(f"cannot write {path}: {reason}; check the folder's permissions and free space") from error
 
 
 def _count_ids(path: Path, length: int) -> npt.NDArray[np.int64]:

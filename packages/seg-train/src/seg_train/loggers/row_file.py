@@ -16,6 +16,7 @@ from typing import Any
 from seg_core.errors import WriteError
 from seg_core.files.atomic import write_error, write_text
 from seg_core.files.json_text import finite
+from seg_core.parsing import parse_json
 from seg_train.config.schema import flatten
 
 __all__ = ["RowFile", "flat_rows"]
@@ -281,12 +282,12 @@ def _parse(data: bytes) -> tuple[list[_Line], bool]:
 
 def _row_of(raw: bytes) -> dict[str, Any] | None:
     try:
-        row = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError):
+        row = parse_json(raw.decode("utf-8"))
+    except ValueError:
         return None
     if not isinstance(row, dict) or row.get("kind") not in KINDS:
         return None
-    return finite(row) if type(row.get("step")) is int else None
+    return row if type(row.get("step")) is int else None
 
 
 def _up_to_checkpoint(lines: Iterable[_Line], state: Mapping[str, Any]) -> Iterator[_Line]:

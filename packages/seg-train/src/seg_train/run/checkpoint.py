@@ -32,6 +32,7 @@ _FORMAT_VERSION = 4
 _READ_VERSIONS = (2, 3, 4)
 _PLAIN = (bool, int, float, complex, str, bytes)
 _SHOWN = 60  # characters of a value in messages
+_NUMPY_KEYS = 624  # of its Mersenne twister
 _STEP_FILE = re.compile(r"step_(\d+)\.pt")
 
 
@@ -201,6 +202,8 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, place, has_gauss, cached = state["numpy"]
+    if keys.shape != (_NUMPY_KEYS,) or not is_integer(place, 0) or place > _NUMPY_KEYS:  # NumPy trusts the place
+        raise ValueError(f"the state of NumPy's random generator: {tuple(keys.shape)} keys, place {short(place)}")
     np.random.set_state((name, keys.numpy().astype(np.uint32), place, has_gauss, cached))  # noqa: NPY002 - the global one
 
 

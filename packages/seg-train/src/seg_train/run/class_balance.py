@@ -63,7 +63,7 @@ class ClassBalance:
         section = config.data.sampling
         if not section.rare_classes:
             return cls(weights, None, None)
-        counts = folder.read_pixel_counts() if resumed else None
+        counts = folder.read_pixel_counts(train_set.metadata.num_classes) if resumed else None
         if counts is None:
             counts = torch.from_numpy(scan().pixels)
         sampling = RareClassSampling(
@@ -105,5 +105,5 @@ def _weights(
         return list(wanted)
     if wanted == "none":
         return None
-    kept = folder.read_class_weights() if resumed else None
+    kept = folder.read_class_weights(metadata.num_classes) if resumed else None
     return kept if kept is not None else class_weights(pixel_counts(scan()), wanted).tolist()

@@ -16,7 +16,7 @@ nonfinite_loss.json    files of the batch whose loss ended the run, if one did
 """
 
 import contextlib
-import json
+import math
 import os
 import platform
 import sys
@@ -34,8 +34,8 @@ from seg_core.errors import ConfigError, CorruptFileError, UsageError, reading_f
 from seg_core.files.atomic import atomic_path, is_leftover, remove_leftovers, write_text
 from seg_core.files.json_text import write_json
 from seg_core.model_files.paths import WEIGHTS_SUFFIXES
-from seg_core.parsing import parse_toml
-from seg_core.text import read_text
+from seg_core.parsing import parse_json, parse_toml, read_json
+from seg_core.text import read_text, short
 from seg_core.versions import installed_versions
 from seg_train.config.files import read_tables
 from seg_train.config.load import load_config
@@ -60,6 +60,9 @@ _PACKAGES = (
     "accelerate",
     "Pillow",
 )
+
+
+_COUNT_AGAIN = "delete it to count the pixels again"
 
 
 class RunFolder:
@@ -141,9 +144,9 @@ class RunFolder:
             WriteError: if it cannot be written.
         """
         try:
-            first = json.loads(self.environment.read_text(encoding="utf-8"))
+            first = read_json(self.environment)
             resumed = [*first.get("resumed", []), {"step": step, **environment}]
-        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, TypeError, AttributeError):
             first, resumed = {}, [{"step": step, **environment}]
         whole = {**first, "resumed": resumed}
         write_json(self.environment, whole)
@@ -272,42 +275,56 @@ class RunFolder:
             if found := [*problems, *wrong.values()]:
                 raise ConfigError(f"{self.config}: {found[0]}")
 
-    def read_class_weights(self) -> list[float] | None:
+    def read_class_weights(self, num_classes: int) -> list[float] | None:
         """Returns the class weights computed before, or None.
 
+        Args:
+            num_classes: how many there must be.
+
         Raises:
-            CorruptFileError: if their file is damaged.
+            CorruptFileError: if their file is damaged, or holds no such numbers.
         """
-        try:
-            text = self.class_weights.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise CorruptFileError(
-                f"{self.class_weights} cannot be read ({error}); delete it to count the pixels again"
-            ) from error
-        with reading_file(self.class_weights, "delete it to count the pixels again"):
-            return [float(w) for w in json.loads(text)["weights"]]
+        with reading_file(self.class_weights, _COUNT_AGAIN):
+            try:
+                weights = parse_json(read_text(self.class_weights))["weights"]
+            except FileNotFoundError:
+                return None
+            if not isinstance(weights, list) or len(weights) != num_classes or not all(map(_is_weight, weights)):
+                raise CorruptFileError(
+                    f"{self.class_weights}: weights = {short(weights)} must be {num_classes} numbers >= 0, one for "
+                    f"each class; {_COUNT_AGAIN}"
+                )
+            return [float(weight) for weight in weights]
 
     def write_class_weights(self, scheme: str, labels: tuple[str, ...], weights: list[float]) -> None:
         """Writes the class weights, so that a resumed run does not count again."""
         content = {"scheme": scheme, "labels": list(labels), "weights": weights}
         write_json(self.class_weights, content)
 
-    def read_pixel_counts(self) -> torch.Tensor | None:
+    def read_pixel_counts(self, num_classes: int) -> torch.Tensor | None:
         """Returns the pixel counts of each class in each training image, or None if they were not counted yet.
 
+        Args:
+            num_classes: how many columns there must be.
+
+        Returns:
+            An int64 tensor (images, classes).
+
         Raises:
-            CorruptFileError: if their file is damaged.
+            CorruptFileError: if their file is damaged, or holds no such counts.
         """
-        try:
-            return torch.from_numpy(np.load(self.pixel_counts, allow_pickle=False)).long()
-        except FileNotFoundError:
-            return None
-        except (ValueError, EOFError, TypeError) as error:
-            raise CorruptFileError(
-                f"{self.pixel_counts} is damaged ({error}); delete it to count the pixels again"
-            ) from error
+        with reading_file(self.pixel_counts, _COUNT_AGAIN):
+            try:
+                # mapped, so that a header that declares more than the file holds is refused before memory is taken
+                counts = np.load(self.pixel_counts, mmap_mode="r", allow_pickle=False)
+            except FileNotFoundError:
+                return None
+            if counts.dtype.kind not in "iu" or counts.shape[1:] != (num_classes,) or (counts < 0).any():
+                raise CorruptFileError(
+                    f"{self.pixel_counts} holds {counts.dtype} of shape {counts.shape}, not integers >= 0 for each "
+                    f"image and each of {num_classes} classes; {_COUNT_AGAIN}"
+                )
+            return torch.from_numpy(counts.astype(np.int64))
 
     def write_pixel_counts(self, counts: torch.Tensor) -> None:
         """Writes the pixel counts, so that a resumed run does not count again."""
@@ -389,6 +406,10 @@ def describe_environment() -> dict[str, Any]:
         "working_directory": str(Path.cwd()),
         "packages": installed_versions(*_PACKAGES),
     }
+
+
+def _is_weight(value: object) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf  # type: ignore[operator]
 
 
 def _is_unimportant(path: Path) -> bool:

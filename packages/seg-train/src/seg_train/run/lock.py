@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from seg_core.errors import UsageError
 from seg_core.files.atomic import write_error
 from seg_core.files.locks import file_lock
+from seg_core.parsing import read_json
 
 __all__ = ["LOCK_FILES", "RunLockedError", "check_unlocked", "locked"]
 
@@ -27,6 +28,7 @@ LOCK_FILES = (_LOCK, _HOLDER)
 # Workers of a killed process keep its lock until they notice, after about five seconds.
 _PATIENCE = 15.0
 _COMMAND_SHOWN = 200
+_MAX_PID = 1 << 31  # of Linux and macOS; os.kill takes no larger one, and 0 and -1 are groups of processes
 _NO_LOCKS_HERE = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
@@ -46,10 +48,14 @@ class _Holder:
     @classmethod
     def read(cls, folder: Path) -> "_Holder | None":
         try:
-            values = json.loads((folder / _HOLDER).read_text(encoding="utf-8"))
-            return cls(int(values["pid"]), str(values["host"]), str(values["since"]), str(values["command"]))
+            values = read_json(folder / _HOLDER)
+            pid, *texts = (values[key] for key in ("pid", "host", "since", "command"))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        if type(pid) is not int or not 0 < pid < _MAX_PID or not all(isinstance(text, str) for text in texts):
+            return None
+        host, since, command = (text[:_COMMAND_SHOWN] for text in texts)
+        return cls(pid, host, since, command)
 
     @property
     def may_be_alive(self) -> bool:

@@ -11,9 +11,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from seg_core.checks import is_integer
 from seg_core.labels.tasks import MULTICLASS
 from seg_core.metrics.metric_store import MetricStore
 from seg_core.metrics.scores import scores_from_confusion
+from seg_core.text import short
 from seg_train.run.step import StepResult
 
 __all__ = ["RunningScores", "StepWindow", "memory_mib", "peak_memory_mib"]
@@ -74,10 +76,16 @@ class RunningScores:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores what `state` returned. Only the main process adds it, so that nothing counts twice."""
         self.reset()
+        matrix, loss, samples = state["matrix"], state["loss"], state["samples"]
+        if matrix.shape != self._carried.shape or loss.shape != () or not is_integer(samples, 0):
+            raise ValueError(
+                f"the scores of the epoch: a matrix {tuple(matrix.shape)} for {tuple(self._carried.shape)}, a loss "
+                f"{tuple(loss.shape)} for (), {short(samples)} samples"
+            )
         if self._accelerator.is_main_process:
-            self._carried += state["matrix"]
-            self._loss += state["loss"].to(self._accelerator.device)
-            self._samples = state["samples"]
+            self._carried += matrix
+            self._loss += loss.to(self._accelerator.device)
+            self._samples = samples
 
     @staticmethod
     def _scores(matrix: Tensor, loss: Tensor, samples: int) -> dict[str, float]:
@@ -162,6 +170,8 @@ class StepWindow:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Restores what `state` returned. Only the main process adds the loss."""
+        if not is_integer(state["steps"], 0):
+            raise ValueError(f"steps = {short(state['steps'])} since the last row, which must be an integer >= 0")
         if self._accelerator.is_main_process:
             self._loss.copy_(state["loss"])
         self._steps = state["steps"]

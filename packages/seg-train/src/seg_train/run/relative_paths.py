@@ -1,9 +1,10 @@
 """Relative paths in the config of a run, found again from another working directory."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from seg_core.parsing import read_json
 
 __all__ = ["dataset_from_here", "folders_of_run"]
 
@@ -25,7 +26,7 @@ def folders_of_run(run: Path, output: str) -> list[Path]:
     if not Path(output).is_absolute() and (not parts or place.parent.parts[-len(parts) :] == parts):
         folders.append(place.parents[len(parts)])
     try:
-        started = json.loads((run / "environment.json").read_text(encoding="utf-8"))["working_directory"]
+        started = read_json(run / "environment.json")["working_directory"]
         folders.append(Path(started))
     except (OSError, ValueError, KeyError, TypeError):
         pass  # of an earlier version, or a copy of a part of the folder

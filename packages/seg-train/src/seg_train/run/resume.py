@@ -21,6 +21,7 @@ from seg_train.run.data import RunData, RunLength, steps_per_epoch
 from seg_train.run.folder import RunFolder
 from seg_train.run.new_length import adapt_position, describe_rates, length_of, replay_scheduler, set_groups
 from seg_train.run.normalization import Normalization, restored_normalization
+from seg_train.run.rehearsal import rehearse_optimizer, rehearse_scheduler
 from seg_train.run.resume_checks import check_data, check_settings, check_val_transform, why_scores_differ
 from seg_train.run.state import Position, RunState
 from seg_train.run.together import agree, together
@@ -129,11 +130,14 @@ class ResumedCheckpoint:
             replayed = replay_scheduler(state.scheduler, steps, state.position.epoch, epoch)
         with reading_file(self.path, _ADVICE):
             state.network.load_state(self.content)
+            if not state.network.sharded:
+                rehearse_optimizer(state.network.optimizer)
             rate = state.learning_rate()
         if state.scheduler is not None:
             if replayed is None:
                 with reading_file(self.path, _ADVICE):
                     state.scheduler.load_state_dict(self.content["scheduler"])
+                    rehearse_scheduler(state.scheduler, self.content["scheduler"])
             else:
                 set_groups(state.scheduler, replayed)
         if change is not None:

@@ -16,6 +16,7 @@ from seg_train.optim.warmup import Scheduler
 from seg_train.run.checkpoint import get_random_state
 from seg_train.run.meters import RunningScores, StepWindow, memory_mib
 from seg_train.run.model import RunNetwork
+from seg_train.run.rehearsal import check_scaler
 
 __all__ = ["Position", "RunState"]
 
@@ -168,6 +169,7 @@ class RunState:
     def restore_meters(self, content: Mapping[str, Any]) -> None:
         """Restores what `collect` returned of scores, loggers and gradient scaler."""
         if self.accelerator.scaler is not None and content["scaler"] is not None:
+            check_scaler(content["scaler"])
             self.accelerator.scaler.load_state_dict(content["scaler"])
         self.last_row = content["last_row"]
         self.running.load_state(content["running"])

@@ -20,6 +20,8 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from seg_core.errors import UsageError, UserError
+from seg_core.parsing import parse_json
+from seg_core.text import visible_lines
 from seg_train.run.failures import ProcessDiedError
 from seg_train.run.launch import check_environment, launched_processes
 
@@ -150,7 +152,7 @@ class _Processes:
             return
         self._reported = error
         text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        report = {"rank": self._rank, "host": socket.gethostname(), "text": text[:_SHOWN]}
+        report = {"rank": self._rank, "host": socket.gethostname(), "text": visible_lines(text[:_SHOWN])}
         with contextlib.suppress(RuntimeError):  # the store is gone: so is the process that served it
             self._store.set(f"failure {self._failures}", json.dumps(report))
             heard = self._store.add(f"heard {self._failures}", 1)
@@ -164,13 +166,16 @@ class _Processes:
         name = f"failure {self._failures}"
         if not self._store.check([name]):
             return
-        report = json.loads(self._store.get(name))
+        text = bytes(self._store.get(name)).decode("utf-8", "replace")
         self._store.add(f"heard {self._failures}", 1)
         self._start_over()
-        hint = "; each machine needs config, data and run folder at the same paths" if report["rank"] else ""
-        raise _ReportedError(
-            f"process {report['rank']} of this run, on {report['host']}, could not start: {report['text']}{hint}"
-        )
+        try:
+            report = parse_json(text)
+            rank, host, told = report["rank"], report["host"], report["text"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _ReportedError("another process of this run could not start; see the output of each") from error
+        hint = "; each machine needs config, data and run folder at the same paths" if rank else ""
+        raise _ReportedError(f"process {rank} of this run, on {host}, could not start: {told}{hint}")
 
     def _start_over(self) -> None:
         """Forgets the meetings of a start that failed: the processes were at different ones."""
