@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from seg_core.errors import InvalidArgumentError
-from seg_core.files.atomic import atomic_path, write_error
+from seg_core.files.atomic import atomic_path
 
 __all__ = ["check_format", "save_image", "write_image"]
 
@@ -65,7 +65,7 @@ def write_image(path: str | os.PathLike[str], image: npt.NDArray[np.uint8]) -> N
 
 
 def save_image(path: str | os.PathLike[str], image: Image.Image, **options: Any) -> None:
-    """Writes an image of PIL into a file of a folder that nobody reads yet, in the format of the suffix.
+    """Writes an image of PIL atomically, in the format of the suffix of `path`.
 
     It is encoded in memory: for most formats Pillow writes to the file itself, and takes no notice of a full disk.
 
@@ -77,18 +77,10 @@ def save_image(path: str | os.PathLike[str], image: Image.Image, **options: Any)
     Raises:
         WriteError: if it cannot be written; no part of it is left.
     """
-    target = Path(path)
     content = io.BytesIO()
-    image.save(content, Image.registered_extensions()[target.suffix.lower()], **options)
-    try:
-        try:
-            target.write_bytes(content.getbuffer())
-        except OSError:
-            if target.is_file():
-                target.unlink()
-            raise
-    except OSError as error:
-        raise write_error(f"write {target}", error) from error
+    image.save(content, Image.registered_extensions()[Path(path).suffix.lower()], **options)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def _cannot_hold(path: str | os.PathLike[str], shape: tuple[int, ...]) -> str:

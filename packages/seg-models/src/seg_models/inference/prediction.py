@@ -420,8 +420,7 @@ def _save_png(prediction: Prediction, path: str | os.PathLike[str]) -> None:
     image = Image.fromarray(prediction.labels)
     if prediction.labels.dtype == np.uint8:
         image.putpalette([channel for color in class_palette(prediction.metadata) for channel in color])
-    with atomic_path(path) as temporary:
-        save_image(temporary, image)
+    save_image(path, image)
     remove_sidecars(path)
 
 
