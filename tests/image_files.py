@@ -311,7 +311,7 @@ CASES = (
     Case("palette4.bmp", bmp_of_4_bits, PALETTE[ids(4)], ids(4)),
     Case("palette8.bmp", lambda: saved(paletted(ids(8)), "BMP"), PALETTE[ids(8)], ids(8)),
     Case("palette.gif", lambda: saved(paletted(ids(8)), "GIF", optimize=False), PALETTE[ids(8)], ids(8)),
-    Case("rgb.ppm", lambda: saved(Image.fromarray(PIXELS), "PPM"), PIXELS, COLOR, by_tiles=True),
+    Case("rgb.ppm", lambda: saved(Image.fromarray(PIXELS), "PPM"), PIXELS, COLOR),
     Case(
         "rgb16.ppm",
         lambda: b"P6 %d %d 65535\n" % (WIDTH, HEIGHT) + packed(DEEP_PIXELS.reshape(HEIGHT, -1), 16),

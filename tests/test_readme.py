@@ -82,7 +82,7 @@ def test_readme_reads_in_two_minutes_and_begins_with_the_license():
 
 def test_readme_says_where_it_was_never_run():
     text = " ".join(PAGES[0].read_text(encoding="utf-8").split())
-    assert "It was never run on Windows, macOS, or Apple's GPUs (MPS)." in text
+    assert "It has never been run on Windows, macOS or Apple's GPUs (MPS)." in text
 
 
 def test_figure_of_the_readme_is_a_small_file():

@@ -75,7 +75,7 @@ def test_a_mosaic_needs_consent_and_comes_from_no_url(shades, tmp_path, monkeypa
     with pytest.raises(CorruptFileError):  # without its name it is none
         Predictor(shades, allow_vrt=True)(path.read_bytes())
 
-    def fetch(url, target, noun):
+    def fetch(url, target, noun, most):
         target.write_bytes(path.read_bytes())
 
     monkeypatch.setattr("seg_models.inference.downloads.fetch_once", fetch)

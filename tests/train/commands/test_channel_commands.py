@@ -17,9 +17,7 @@ pytest.importorskip("rasterio")
 
 def documented_config():
     """The config `bands.toml` of the page."""
-    text = DOCS.read_text(encoding="utf-8").split("with `bands.toml`:\n\n")[1]
-    lines = re.match(r"((?:    .*)?\n)+", text)[0].splitlines()
-    return "\n".join(line.removeprefix("    ") for line in lines)
+    return re.search(r'^```toml title="bands.toml"\n(.*?)^```$', DOCS.read_text(encoding="utf-8"), re.M | re.S)[1]
 
 
 def predicted_miou(labels, masks):

@@ -2,7 +2,6 @@
 
 import random
 import re
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -161,9 +160,8 @@ def test_what_cannot_be_built_is_an_error(target, params, words):
 
 def test_transform_of_the_documentation_works(stripes):
     text = (Path(__file__).resolve().parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
-    code = re.search(r"(?m)^    class Fog:\n(?:(?:        .*)?\n)+", text).group()
-    names = {"torch": torch}
-    exec(textwrap.dedent(code), names)
+    names = {}
+    exec(re.search(r"^```python title=\"my_code.py\"\n(.*?^class Fog:.*?)^```$", text, re.M | re.S)[1], names)
     image, mask = transforms(stripes, names["Fog"](0.5))(*sample(), 0, 0)
     assert not torch.equal(image, sample()[0])
     assert torch.equal(mask, sample()[1])

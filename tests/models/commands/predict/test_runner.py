@@ -349,7 +349,7 @@ def test_pages_of_a_large_file_are_predicted_at_once_up_to_the_limit(model_file,
 
 
 def test_video_at_a_url_without_a_suffix_says_to_download_it(model_file, tmp_path, monkeypatch, capsys):
-    def fetch(url, path, noun):
+    def fetch(url, path, noun, most):
         path.write_bytes(b"\0\0\0\x18ftypisom" + bytes(40))
 
     monkeypatch.setattr("seg_models.inference.downloads.fetch_once", fetch)

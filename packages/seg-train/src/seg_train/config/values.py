@@ -31,8 +31,8 @@ def value_problems(tables: Mapping[str, Any]) -> list[str]:
     """Returns what is wrong with single values, before any key is looked up, each problem with its full key.
 
     Wrong are strings with NUL or lone surrogates or of more than 4096 characters, keys with any control character or of
-    more than 200, integers that do not fit 64 bits, NaN among options, more than 10,000 keys, and tables or lists that
-    are nested deeper than `MAX_DEPTH`.
+    more than 200, integers that do not fit 64 bits, NaN among options other than `nodata`, more than 10,000 keys, and
+    tables or lists that are nested deeper than `MAX_DEPTH`.
     """
     if (count := _count_keys(tables, 0)) > _MOST_KEYS:
         return [f"it has {count:,} keys; no config needs more than {_MOST_KEYS:,}"]
@@ -84,7 +84,9 @@ def _problems(value: Any, key: str, depth: int) -> Iterator[str]:
         elif len(value) > _LONGEST_TEXT:
             yield f"{key} = {shown_value(value)}: at most {_LONGEST_TEXT:,} characters are allowed"
     elif isinstance(value, float):
-        if math.isnan(value) and (".params." in key or key.startswith("log.")):  # others have types of their own
+        # other keys have types of their own; nodata may be NaN
+        is_option = ".params." in key or key.startswith("log.")
+        if math.isnan(value) and is_option and not key.endswith(".nodata"):
             yield f"{key} = nan: must be a number"
     elif isinstance(value, int) and not -_MAX_INTEGER - 1 <= value <= _MAX_INTEGER:
         digits = len(str(abs(value))) if abs(value) < 10**400 else "more than 400"
