@@ -104,10 +104,14 @@ def doors() -> dict[str, Callable[[Path], Any]]:
     from seg_core.files.channel_files import read_channels
     from seg_core.files.images import Once, read_header, read_pages
     from seg_core.files.rasters import open_raster
-    from seg_models.inference.reading import read_file
 
     described = ImageChannels(("a", "b", "c"), range=(0, 255))
     once = Once()
+
+    def predicted(source: bytes | Path, name: str) -> None:
+        from seg_models.inference.reading import read_file  # seg-core is tested alone too
+
+        read_file(source, name, 10**6, once)
 
     def by_parts(path: Path) -> None:
         with open_raster(path, 10**6) as raster:
@@ -120,11 +124,11 @@ def doors() -> dict[str, Callable[[Path], Any]]:
 
     return {
         "image": lambda path: read_image(path, max_pixels=10**6),
-        "bytes": lambda path: read_file(path.read_bytes(), "x", 10**6, once),
+        "bytes": lambda path: predicted(path.read_bytes(), "x"),
         "mask": lambda path: read_mask(path, max_pixels=10**6),
         "header": read_header,
         "pages": all_pages,
-        "file": lambda path: read_file(path, str(path), 10**6, once),
+        "file": lambda path: predicted(path, str(path)),
         "channels": lambda path: read_channels(path, described, max_pixels=10**6),
         "parts": by_parts,
     }

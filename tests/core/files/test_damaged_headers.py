@@ -50,6 +50,10 @@ def huge_jp2():
     return saved("JPEG2000").replace(b"\0\0\0\x14ftyp", b"\x80\0\0\x14ftyp")
 
 
+def by_channels(path):
+    return read_channels(path, RGB)
+
+
 @pytest.mark.parametrize("content", [huge_png, huge_pixels, huge_jp2])
 @pytest.mark.parametrize(
     "read",
@@ -58,7 +62,7 @@ def huge_jp2():
         read_image,
         read_mask,
         count_pages,
-        lambda path: read_channels(path, RGB),
+        by_channels,
         lambda path: read_image(path.read_bytes()),
         lambda path: read_image(path.open("rb")),
     ],
@@ -66,6 +70,8 @@ def huge_jp2():
 )
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_gigabytes_that_a_header_declares_are_not_allocated(content, read, tmp_path):
+    if content is huge_jp2 and read is by_channels:
+        pytest.importorskip("rasterio")
     path = tmp_path / "x.png"
     path.write_bytes(content())
     tracemalloc.start()
