@@ -7,10 +7,13 @@ it is a plain mosaic of image files of this machine.
 import os
 import re
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
 from seg_core.errors import CorruptFileError, InvalidArgumentError
 from seg_core.files.gdal_formats import IMAGES, check_sidecars
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 __all__ = ["check_mosaic", "refused_mosaic"]
 
@@ -41,6 +44,8 @@ def check_mosaic(path: Path) -> None:
     Raises:
         CorruptFileError: if it holds anything else, such as URLs, other VRTs, code or warps.
     """
+    from xml.etree import ElementTree  # slow to import, and rarely needed
+
     content = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
     if not content:
         raise _refused(path, f"it is empty, or has more than {_MAX_BYTES} bytes")
@@ -65,7 +70,7 @@ def check_mosaic(path: Path) -> None:
         _check_source(path, source)
 
 
-def _source(path: Path, element: ElementTree.Element) -> Path:
+def _source(path: Path, element: "Element") -> Path:
     """Returns the absolute path of a source."""
     name = element.text or ""
     is_relative = element.get("relativeToVRT", "0") == "1"
