@@ -9,20 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
+from tests.fuzz.mutations import damaged
+
 RNG = np.random.default_rng(5)
 PIXELS = RNG.integers(0, 256, (24, 20, 3)).astype(np.uint8)
 IDS = RNG.integers(0, 5, (24, 20)).astype(np.uint8)
-_INTERESTING = (
-    b"\0",
-    b"\xff",
-    b"\x7f",
-    b"\x80",
-    b"\0\0\0\0",
-    b"\xff\xff\xff\xff",
-    b"\x7f\xff\xff\xff",
-    b"\xff\xff",
-    b"\1\0",
-)
 
 
 def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -75,29 +66,6 @@ def seeds() -> dict[str, bytes]:
     return found
 
 
-def mutated(content: bytes, rng: random.Random) -> bytes:
-    """Returns a damaged copy: changed, removed, inserted or repeated bytes, or a file that is cut off."""
-    data = bytearray(content)
-    # most damage near the start, where the headers are
-    for _ in range(rng.choice((1, 1, 2, 3, 8))):
-        place = rng.randrange(min(len(data), rng.choice((16, 64, 256, len(data)))) or 1) if data else 0
-        kind = rng.randrange(8)
-        if kind <= 2 and data:
-            data[place] = rng.randrange(256)
-        elif kind == 3 and data:
-            data[place] ^= 1 << rng.randrange(8)
-        elif kind == 4:
-            word = rng.choice(_INTERESTING)
-            data[place : place + len(word)] = word
-        elif kind == 5:
-            del data[place : place + rng.choice((1, 2, 4, 32))]
-        elif kind == 6:
-            data[place:place] = data[place : place + rng.choice((1, 4, 64))] or b"\0"
-        else:
-            del data[rng.randrange(len(data) + 1) :]
-    return bytes(data)
-
-
 def doors() -> dict[str, Callable[[Path], Any]]:
     """Returns the ways to read a file, by name."""
     from seg_core import ImageChannels, read_image, read_mask
@@ -142,5 +110,5 @@ def inputs(seed: int, start: int = 0) -> Iterator[tuple[int, str, bytes]]:
     while True:
         rng = random.Random(seed * 1_000_003 + number)
         name = names[number % len(names)]
-        yield number, name, mutated(originals[name], rng)
+        yield number, name, damaged(originals[name], rng)
         number += 1

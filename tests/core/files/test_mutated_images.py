@@ -6,7 +6,8 @@ import warnings
 import pytest
 
 from seg_core.errors import UserError
-from tests.image_mutations import doors, inputs, mutated, seeds
+from tests.fuzz.mutations import damaged
+from tests.image_mutations import doors, inputs, seeds
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -37,6 +38,6 @@ def test_seeds_are_valid_and_mutations_are_repeatable():
     from PIL import Image
 
     for name, content in seeds().items():
-        assert mutated(content, random.Random(4)) == mutated(content, random.Random(4)) != content
+        assert damaged(content, random.Random(4)) == damaged(content, random.Random(4)) != content
         assert content
         assert name.endswith(".npy") or Image.registered_extensions().get("." + name.split(".")[-1])

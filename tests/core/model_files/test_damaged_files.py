@@ -25,6 +25,7 @@ from seg_core.model_files import digest
 from seg_core.model_files.checkpoint_file import read_tensors
 from seg_core.model_files.foreign_pickle import consent
 from seg_core.registry import MODELS
+from tests.fuzz.mutations import damaged
 
 METADATA = DatasetMetadata("two", ("left", "right"), left_right_pairs=((0, 1),))
 SELF: list[object] = [1]
@@ -102,35 +103,13 @@ def checkpoint(path, zipped=True):
 # ---- changes of bytes ------------------------------------------------------------------------------------------------
 
 
-def changed_bytes(data: bytes, draw: random.Random) -> bytes:
-    """Returns data with a few bytes changed, removed, repeated or inserted."""
-    found = bytearray(data)
-    for _ in range(draw.choice((1, 1, 1, 2, 5))):
-        place = draw.randrange(len(found) + 1)
-        kind = draw.randrange(6)
-        if kind == 0 and place < len(found):
-            found[place] ^= 1 << draw.randrange(8)
-        elif kind == 1 and place < len(found):
-            found[place] = draw.choice((0, 1, 0x7F, 0x80, 0xFF, draw.randrange(256)))
-        elif kind == 2:
-            found[place:] = b""
-        elif kind == 3:
-            found[place:place] = draw.randbytes(draw.choice((1, 2, 8)))
-        elif kind == 4:
-            del found[place : place + draw.choice((1, 4, 64))]
-        else:
-            start = draw.randrange(len(found) + 1)
-            found[place:place] = found[start : start + 16]
-    return bytes(found)
-
-
 def changed_member(path: Path, draw: random.Random) -> None:
     """Changes one member of an archive, whose directory and checksums then fit again."""
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     # most of the pickle, which is the structure
     chosen = draw.choice([name for name in members if name.endswith("data.pkl")] * 4 + list(members))
-    members[chosen] = changed_bytes(members[chosen], draw)
+    members[chosen] = damaged(members[chosen], draw)
     with zipfile.ZipFile(path, "w", draw.choice((zipfile.ZIP_STORED,) * 3 + (zipfile.ZIP_DEFLATED,))) as archive:
         for name, data in members.items():
             if draw.random() > 0.01:
@@ -192,7 +171,7 @@ def read_info(path: Path, _: random.Random) -> None:
 
 
 def damage_bytes(path: Path, draw: random.Random) -> None:
-    path.write_bytes(changed_bytes(path.read_bytes(), draw))
+    path.write_bytes(damaged(path.read_bytes(), draw))
 
 
 def damage_content(path: Path, draw: random.Random) -> None:

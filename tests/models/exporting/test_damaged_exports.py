@@ -13,6 +13,7 @@ from seg_core.errors import CorruptFileError, UserError
 from seg_models import export
 from seg_models.exporting.description import ExportDescription
 from seg_models.exporting.load import load_exported_network
+from tests.fuzz.mutations import damaged
 
 SUFFIXES = {".onnx": ("onnx", "onnxscript", "onnxruntime"), ".pt2": (), ".xml": ("onnx", "onnxscript", "openvino")}
 ABSURD = (
@@ -35,26 +36,6 @@ ABSURD = (
 )
 
 
-def changed(data: bytes, draw: random.Random) -> bytes:
-    """Returns data with a few bytes changed, removed or inserted; half of the changes are near its ends."""
-    found = bytearray(data)
-    for _ in range(draw.choice((1, 2, 5))):
-        near = min(len(found), draw.choice((400, len(found))))
-        place = draw.choice((draw.randrange(near), len(found) - 1 - draw.randrange(near)))
-        kind = draw.randrange(4)
-        if kind == 0:
-            found[place] ^= 1 << draw.randrange(8)
-        elif kind == 1:
-            found[place] = draw.randrange(256)
-        elif kind == 2:
-            del found[place : place + draw.choice((1, 8, 5000))]
-        else:
-            found[place:place] = draw.randbytes(4)
-        if not found:
-            return b""
-    return bytes(found)
-
-
 def outcome(path: Path, seed: object) -> str:
     """Loads a file and runs it; returns "ran", or the name of the error."""
     try:
@@ -71,12 +52,12 @@ def outcome(path: Path, seed: object) -> str:
     return "ran"
 
 
-def damaged(path: Path, originals: dict[Path, bytes], seed: object) -> str:
+def outcome_of_damage(path: Path, originals: dict[Path, bytes], seed: object) -> str:
     draw = random.Random(repr(seed))
     for file, data in originals.items():
         file.write_bytes(data)
     chosen = draw.choice(list(originals))
-    chosen.write_bytes(changed(originals[chosen], draw))
+    chosen.write_bytes(damaged(originals[chosen], draw))
     return outcome(path, seed)
 
 
@@ -88,7 +69,7 @@ def test_damaged_export_runs_or_an_error_names_it(tmp_path, tiny, described, suf
     path = tmp_path / f"net{suffix}"
     export(tiny(), path, **described)
     originals = {file: file.read_bytes() for file in tmp_path.iterdir()}
-    found = Counter(damaged(path, originals, (suffix, seed)) for seed in range(12))
+    found = Counter(outcome_of_damage(path, originals, (suffix, seed)) for seed in range(12))
     assert found["CorruptFileError"] > 0
 
 
@@ -111,7 +92,7 @@ def changed_description(text: str, draw: random.Random) -> str:
         else:
             inner[key] = json.loads(json.dumps(draw.choice(ABSURD)))
     found = json.dumps(content)
-    return changed(found.encode(), draw).decode("latin-1") if draw.random() < 0.2 else found
+    return damaged(found.encode(), draw).decode("latin-1") if draw.random() < 0.2 else found
 
 
 def description_outcome(text: str, seed: object) -> str:

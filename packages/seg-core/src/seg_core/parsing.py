@@ -5,6 +5,7 @@ import math
 import os
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,7 @@ def read_json(path: str | os.PathLike[str], what: str = "") -> Any:
         CorruptFileError: if it is not such JSON.
         OSError: if the file cannot be read, as `open` raises it.
     """
-    text = read_text(path, what)
-    try:
-        return parse_json(text)
-    except ValueError as error:
-        name = f"{what} {Path(path)}".strip()
-        raise CorruptFileError(f"{name} is not valid JSON: {error}; correct the file, or write it again") from error
+    return _read(path, what, parse_json, "JSON", "correct the file, or write it again")
 
 
 def check_depth(value: Any) -> None:
@@ -185,9 +181,13 @@ def read_toml(path: str | os.PathLike[str], what: str = "") -> dict[str, Any]:
         CorruptFileError: if it is not such TOML.
         OSError: if the file cannot be read, as `open` raises it.
     """
+    return _read(path, what, parse_toml, "TOML", "correct the file")
+
+
+def _read(path: str | os.PathLike[str], what: str, parse: Callable[[str], Any], language: str, advice: str) -> Any:
     text = read_text(path, what)
     try:
-        return parse_toml(text)
+        return parse(text)
     except ValueError as error:
         name = f"{what} {Path(path)}".strip()
-        raise CorruptFileError(f"{name} is not valid TOML: {error}; correct the file") from error
+        raise CorruptFileError(f"{name} is not valid {language}: {error}; {advice}") from error
