@@ -24,7 +24,7 @@ _NAMES = (
     "./d",
     "b/../e",
     "../out.txt",
-    "/tmp/seg-fuzz-out.txt",  # an absolute name, which `try_one` looks for
+    "/tmp/seg-fuzz-out.txt",  # an absolute name, which `_attempt` looks for
     "B",
     "x//y",
     "q\\r",
